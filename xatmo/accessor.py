@@ -1,0 +1,80 @@
+"""``ds.atmo``: the verbs on every xarray object, and a repr that explains itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import xarray as xr
+
+from xatmo.distances import distance
+from xatmo.embedding import embed
+from xatmo.summary import Summary, summarize
+from xatmo.zoo import Model
+
+__all__ = ["AtmoAccessor"]
+
+
+@xr.register_datatree_accessor("atmo")
+@xr.register_dataset_accessor("atmo")
+@xr.register_dataarray_accessor("atmo")
+class AtmoAccessor:
+    """Pretrained networks of the atmosphere on this object.
+
+    Printed (or shown in a notebook) it says what was recognised in the data, which
+    models fit, and what the others miss. Nothing is computed for that.
+
+    Examples
+    --------
+    >>> import xatmo
+    >>> ds = xatmo.open_sample(chunks={"time": 8})
+    >>> z = ds.atmo.embed()
+    >>> z.dims
+    ('time', 'lat', 'lon', 'feature')
+    """
+
+    def __init__(self, obj: xr.Dataset | xr.DataArray | xr.DataTree) -> None:
+        self._obj = obj
+
+    def embed(
+        self,
+        model: str | Model | None = None,
+        *,
+        layer: str | None = None,
+        level: Any = None,
+        reduce: str | None = None,
+    ) -> xr.DataArray:
+        """Turn the fields into a map of vectors; see :func:`xatmo.embed`."""
+        return embed(self._obj, model, layer=layer, level=level, reduce=reduce)
+
+    def distance(
+        self,
+        other: xr.Dataset | xr.DataArray | xr.DataTree | None = None,
+        model: str | Model | None = None,
+        *,
+        pairwise: bool = False,
+        layer: str | None = None,
+        level: Any = None,
+        reduce: str | None = None,
+        join: str = "exact",
+    ) -> xr.DataArray:
+        """Measure how far apart two states are; see :func:`xatmo.distance`."""
+        return distance(
+            self._obj,
+            other,
+            model,
+            pairwise=pairwise,
+            layer=layer,
+            level=level,
+            reduce=reduce,
+            join=join,
+        )
+
+    def summary(self) -> Summary:
+        """Return what was recognised and which models fit, as data."""
+        return summarize(self._obj)
+
+    def __repr__(self) -> str:
+        return summarize(self._obj).text()
+
+    def _repr_html_(self) -> str:
+        return summarize(self._obj).html()

@@ -1,0 +1,239 @@
+"""``xatmo demo``: the main job in one command, on the sample or on one's own file."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from xatmo.distances import distance
+from xatmo.embedding import embed
+from xatmo.errors import OptionError
+from xatmo.fields import Fields, area_weights, restore
+from xatmo.matching import Prepared, prepare
+from xatmo.metrics import by_lag, lag_hours, pairwise_rmse
+from xatmo.sample import open_sample
+from xatmo.zoo import load_model
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Demo", "draw", "open_file", "run_demo", "table"]
+
+# Two months of six-hourly fields: the matrix of all pairs stays small.
+_MOST_TIMES = 240
+_FIELDS_PER_CHUNK = 8
+_MAP_LAG = 24.0  # hours between the two states of the maps
+_LONGEST_LAG = 240.0  # hours
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Lazy results of the demo, and what the figure and the table need to know."""
+
+    result: xr.Dataset
+    model: str
+    time: str | None
+    pair: tuple[int, int]
+
+
+def open_file(path: str | Path) -> xr.Dataset:
+    """Open any file or Zarr store that xarray reads, lazily.
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+        If there is no such file, or no engine reads it.
+    """
+    path = Path(path)
+    if not path.exists():
+        msg = f"There is no file {str(path)!r}."
+        raise OptionError(
+            msg,
+            found="nothing at that path",
+            needed="a netCDF or GRIB file, or a Zarr store",
+            hint="xatmo demo path/to/era5.nc, or xatmo demo alone for the sample",
+        )
+    options: dict[str, Any] = {}
+    if path.suffix in {".grib", ".grb", ".grib2"}:
+        # No index file beside the data: the folder may not be ours to write to.
+        options = {"engine": "cfgrib", "backend_kwargs": {"indexpath": ""}}
+    if path.is_dir():
+        options = {"engine": "zarr"}
+    try:
+        return xr.open_dataset(path, chunks={}, **options)
+    except (ValueError, OSError, EOFError) as error:
+        msg = f"xarray cannot open {str(path)!r}: {str(error).splitlines()[0]}"
+        raise OptionError(
+            msg,
+            found=f"{path.name}, {path.stat().st_size} bytes",
+            needed="netCDF, Zarr, or GRIB (with cfgrib installed)",
+            hint=f"xr.open_dataset({str(path)!r}) shows what xarray says; "
+            "pip install cfgrib for GRIB",
+        ) from error
+
+
+def run_demo(
+    ds: xr.Dataset | None = None, *, model: str | None = None, level: Any = None
+) -> Demo:
+    """Plan the embedding of a series and the distances between all its states.
+
+    Parameters
+    ----------
+    ds : Dataset, optional
+        The sample that ships with the package if not given.
+    model : str, optional
+        The default model if not given.
+    level : str or number, optional
+        The first that the model reads if there are several.
+
+    Returns
+    -------
+    Demo
+        ``result`` is lazy: ``embedding``, ``vorticity``, and for a series
+        ``distance_map``, ``distance`` and ``rmse`` of all pairs.
+    """
+    ds = open_sample(chunks={}) if ds is None else ds
+    found = load_model(model, capability="distance")
+    data = prepare(ds, found, capability="distance", level=level)
+    if len(data.fields.levels) > 1:
+        level = str(data.fields.levels[0])
+    ds = _one_series(ds, data)
+    data = prepare(ds, found, capability="distance", level=level)
+    vorticity = _vorticity(data.fields)
+    result = xr.Dataset({"embedding": embed(ds, found, level=level)})
+    result["vorticity"] = restore(vorticity, data.fields)
+    time = data.fields.axes.time
+    if time not in vorticity.dims or vorticity.sizes[time] < 2:
+        return Demo(result, found.name, None, (0, 0))
+    pair = _pair(ds[time]) if time in ds.coords else (0, 1)
+    first, later = (ds.isel({time: i}) for i in pair)
+    apart = distance(first, later, found, level=level)
+    result["distance_map"] = apart.drop_vars(time, errors="ignore")
+    result["distance"] = distance(ds, model=found, pairwise=True, level=level)
+    result["rmse"] = pairwise_rmse(vorticity, _row_weights(data.fields), str(time))
+    result["rmse"].attrs = {"long_name": "RMSE of vorticity", "units": "s-1"}
+    return Demo(result, found.name, time, pair)
+
+
+def _one_series(ds: xr.Dataset, data: Prepared) -> xr.Dataset:
+    """One member of an ensemble, not too many times, in chunks of a few fields."""
+    axes = data.fields.axes
+    keep = {axes.latitude, axes.longitude, axes.time, axes.level}
+    used = {name for names in data.fields.sources.values() for name in names}
+    dims = {d for name in used if name in ds for d in ds[name].dims}
+    ds = ds.isel({d: 0 for d in dims - keep})
+    if axes.time not in ds.dims:
+        return ds.chunk()
+    ds = ds.isel({axes.time: slice(_MOST_TIMES)})
+    return ds.chunk({axes.time: _FIELDS_PER_CHUNK})
+
+
+def _vorticity(fields: Fields) -> xr.DataArray:
+    field = fields.data["atmosphere_relative_vorticity"]
+    if fields.level_dim is not None:
+        field = field.isel({fields.level_dim: 0}, drop=True)
+    return field
+
+
+def _row_weights(fields: Fields) -> xr.DataArray:
+    latitude = fields.grid.latitude
+    return xr.DataArray(area_weights(latitude), {"latitude": latitude}, "latitude")
+
+
+def _pair(time: xr.DataArray) -> tuple[int, int]:
+    """The first state, and the one nearest to a day later."""
+    hours = lag_hours(time)[0]
+    hours[0] = np.inf
+    return 0, int(np.argmin(np.abs(hours - _MAP_LAG)))
+
+
+def compute(demo: Demo, *, progress: bool) -> Demo:
+    """Compute everything in one go, so that each state is embedded once."""
+    from dask.diagnostics import ProgressBar
+
+    bar: AbstractContextManager[Any] = ProgressBar() if progress else nullcontext()
+    with bar:
+        result = demo.result.compute()
+    if demo.time is not None and demo.time in result.coords:
+        hours = lag_hours(result[demo.time])
+        for name in ("distance", "rmse"):
+            curve = by_lag(result[name].values, hours, _LONGEST_LAG)
+            result[f"{name}_by_lag"] = curve["mean"].assign_attrs(result[name].attrs)
+            result[f"{name}_by_lag_std"] = curve["std"].assign_attrs(result[name].attrs)
+            result["pairs"] = curve["count"]
+    return Demo(result, demo.model, demo.time, demo.pair)
+
+
+def table(demo: Demo) -> str:
+    """Distance and RMSE by lag in words: at most a dozen lines."""
+    result = demo.result
+    shape = " x ".join(f"{n} {d}" for d, n in result["embedding"].sizes.items())
+    lines = [f"model      {demo.model}", f"embedding  {shape}"]
+    if "distance_by_lag" not in result:
+        lines.append("distances  need two states: this series has one, or no dates")
+        return "\n".join(lines)
+    lines += ["", "  lag (h)   pairs   distance   RMSE of vorticity (1e-5 s-1)"]
+    lags = result["lag"].values
+    for i in np.unique(np.linspace(0, lags.size - 1, min(12, lags.size)).astype(int)):
+        row = result.isel(lag=i)
+        lines.append(
+            f"{lags[i]:9g} {int(row['pairs']):7d} {float(row['distance_by_lag']):10.4f}"
+            f" {float(row['rmse_by_lag']) * 1e5:12.3f}"
+        )
+    return "\n".join(lines)
+
+
+def draw(demo: Demo) -> Figure:
+    """Draw the two states, their distance, and distance against time lag."""
+    from xatmo.plot import figure, lag_curves, world_map
+
+    result, time = demo.result, demo.time
+    fig = figure(figsize=(13, 7.2), layout="constrained")
+    fig.suptitle(f"AtmoDist distance, {demo.model}", x=0.01, ha="left")
+    axes = fig.subplots(2, 2)
+    vorticity = result["vorticity"] * 1e5
+    spread = float(np.nanpercentile(np.abs(vorticity), 98))
+    style = {"cmap": "RdBu_r", "vmin": -spread, "vmax": spread}
+    label = "relative vorticity ($10^{-5}$ s$^{-1}$)"
+    dims = [d for d in vorticity.dims if d in result["embedding"].dims]
+    lead = {d: 0 for d in dims[:-2]} if time is None else {}
+    if time is None:
+        state = vorticity.isel(lead)
+        world_map(state, axes[0, 0], title="the state", label=label, **style)
+        size = np.sqrt((result["embedding"].isel(lead) ** 2).mean("feature"))
+        title, label = "size of its embedding", "root mean square feature (1)"
+        world_map(size, axes[0, 1], title=title, label=label, cmap="viridis")
+        for ax in axes[1]:
+            ax.set_axis_off()
+        return fig
+    for ax, index in zip(axes[0], demo.pair, strict=True):
+        state = vorticity.isel({time: index})
+        world_map(state, ax, title=_when(state, time), label=label, **style)
+    world_map(
+        result["distance_map"],
+        axes[1, 0],
+        title="distance of the two states above",
+        label="AtmoDist distance (1)",
+        cmap="magma",
+    )
+    if "distance_by_lag" in result:
+        curves = {
+            "AtmoDist distance (1)": _curve(result, "distance", 1.0),
+            "RMSE of vorticity ($10^{-5}$ s$^{-1}$)": _curve(result, "rmse", 1e5),
+        }
+        lag_curves(axes[1, 1], result["lag"].values, curves)
+        axes[1, 1].set_title("all pairs: mean ± std", fontsize=10, loc="left")
+    return fig
+
+
+def _curve(result: xr.Dataset, name: str, scale: float) -> tuple[Any, Any]:
+    return tuple(result[f"{name}_by_lag{end}"].values * scale for end in ("", "_std"))
+
+
+def _when(state: xr.DataArray, time: str) -> str:
+    return str(state[time].values)[:16].replace("T", " ") if time in state.coords else ""

@@ -1,0 +1,197 @@
+"""embed(): fields as maps of vectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xatmo.engine import Call, apply
+from xatmo.errors import OptionError
+from xatmo.fields import Fields, area_weights, cell_coordinates, restore
+from xatmo.matching import Prepared, card_level, prepare
+from xatmo.options import get_options
+from xatmo.provenance import sign
+from xatmo.zoo import Card, Model
+
+__all__ = ["cell_weights", "embed", "embed_fields"]
+
+_CORE = ("latitude", "longitude")
+
+
+def embed(
+    obj: xr.Dataset | xr.DataArray | xr.DataTree,
+    model: str | Model | None = None,
+    *,
+    layer: str | None = None,
+    level: Any = None,
+    reduce: str | None = None,
+) -> xr.DataArray:
+    """Turn atmospheric fields into a map of vectors.
+
+    Each vector describes a cell of the map in its surroundings: what a network had to
+    know of it to tell how far apart in time two states are.
+
+    Parameters
+    ----------
+    obj : Dataset, DataArray or DataTree
+        Holds what the model reads (see ``xatmo.load_model()``), in names and units of
+        the common sources; vorticity and divergence are derived from winds if absent.
+        Eager or lazy, in any chunks.
+    model : str or Model, optional
+        The default model for embeddings if not given.
+    layer : str, optional
+        Layer that is read out; the model's last one if not given.
+    level : str, number or list, optional
+        Which level to use where there are several: ``"10 m"``, ``850`` (hPa).
+    reduce : {None, "mean"}, optional
+        ``"mean"`` gives the area-weighted mean over the map.
+
+    Returns
+    -------
+    DataArray
+        ``(..., latitude, longitude, feature)``, dimensionless, at the centre of each
+        cell, in the names, order and orientation of the input; with ``reduce="mean"``
+        ``(..., feature)``. Lazy if the input is. Longitudes of a global grid close on
+        themselves: the date line leaves no trace.
+
+    Raises
+    ------
+    xatmo.errors.FieldNotFoundError, xatmo.errors.UnitsError, xatmo.errors.LevelError
+        If the model's inputs cannot be read from ``obj``.
+    xatmo.errors.GridError
+        If the grid is too coarse, too fine or too small for the model.
+    xatmo.errors.MissingValuesError
+        When computed, if there are NaN (see ``xatmo.set_options(missing=...)``).
+
+    References
+    ----------
+    Hoffmann, S. and Lessig, C. (2023): AtmoDist: Self-supervised representation
+    learning for atmospheric dynamics. Environmental Data Science 2, e6.
+
+    Examples
+    --------
+    >>> import xatmo
+    >>> ds = xatmo.open_sample().isel(time=slice(2))
+    >>> xatmo.embed(ds).sizes
+    Frozen({'time': 2, 'lat': 12, 'lon': 24, 'feature': 128})
+    >>> xatmo.embed(ds, reduce="mean").dims
+    ('time', 'feature')
+    """
+    _check_reduce(reduce)
+    data = prepare(obj, model, capability="embed", level=level)
+    layer = check_layer(data.card, layer)
+    result = embed_fields(data, layer)
+    if reduce == "mean":
+        result = result.weighted(cell_weights(data.fields, data.card, layer)).mean(_CORE)
+    result = restore(result.astype(_dtype(data.fields)), data.fields)
+    return sign(
+        result.rename("embedding"),
+        verb="embed",
+        card=data.card,
+        arguments={"layer": layer, "level": level, "reduce": reduce},
+        attrs={"long_name": f"embedding, layer {layer}", "units": "1", "layer": layer},
+        notes=data.fields.notes,
+        history=history_of(obj),
+    )
+
+
+def embed_fields(data: Prepared, layer: str) -> xr.DataArray:
+    """Embeddings in canonical orientation: (..., latitude, longitude, feature)."""
+    fields = data.fields
+    if fields.level_dim is None:
+        return _embed_level(data, layer, 0)
+    parts = [
+        _embed_level(data, layer, i).expand_dims(fields.level_dim)
+        for i in range(len(fields.levels))
+    ]
+    coordinate = next(iter(fields.data.values()))[fields.level_dim]
+    joined = xr.concat(parts, dim=fields.level_dim, coords="minimal", compat="override")
+    return joined.assign_coords({fields.level_dim: coordinate})
+
+
+def _embed_level(data: Prepared, layer: str, index: int) -> xr.DataArray:
+    fields, card, options = data.fields, data.card, get_options()
+    arrays = [fields.data[i.quantity] for i in card.inputs]
+    if fields.level_dim is not None:
+        arrays = [a.isel({fields.level_dim: index}, drop=True) for a in arrays]
+    assert card.layers is not None  # noqa: S101 - cards that embed have layers
+    latitude, longitude = cell_coordinates(fields.grid, card.layers.stride[layer])
+    call = Call(
+        key=data.model.key,
+        method="embed",
+        kwargs=(
+            ("layer", layer),
+            ("periodic", fields.grid.is_global),
+            ("level", card_level(card, fields.levels[index]).level),
+        ),
+        names=tuple(
+            " and ".join(fields.sources[i.quantity]) or i.quantity for i in card.inputs
+        ),
+        device=options.device,
+        batch_size=options.batch_size,
+        missing=options.missing,
+    )
+    sizes = {
+        "latitude": len(latitude),
+        "longitude": len(longitude),
+        "feature": card.layers.features[layer],
+    }
+    result = apply(call, arrays, core=_CORE, out=sizes)
+    return result.assign_coords(latitude=latitude, longitude=longitude)
+
+
+def cell_weights(fields: Fields, card: Card, layer: str) -> xr.DataArray:
+    """Area of each cell of an embedding, (latitude, longitude), of mean 1."""
+    assert card.layers is not None  # noqa: S101 - cards that embed have layers
+    stride = card.layers.stride[layer]
+    latitude, longitude = cell_coordinates(fields.grid, stride)
+    rows = _sums(area_weights(fields.grid.latitude), stride)
+    columns = _sums(np.ones(fields.grid.longitude.size), stride)
+    area = np.outer(rows, columns)
+    return xr.DataArray(
+        area / area.mean(),
+        dims=_CORE,
+        coords={"latitude": latitude, "longitude": longitude},
+    )
+
+
+def _sums(x: np.ndarray, stride: int) -> np.ndarray:
+    return np.add.reduceat(x, np.arange(0, x.size, stride))
+
+
+def check_layer(card: Card, layer: str | None) -> str:
+    """Return the layer, or the model's default one."""
+    assert card.layers is not None  # noqa: S101 - cards that embed have layers
+    if layer is None:
+        return card.layers.names[0]
+    if layer not in card.layers.names:
+        msg = f"{card.name} has no layer {layer!r}."
+        raise OptionError(
+            msg,
+            found=f"layer={layer!r}",
+            needed=f"one of {', '.join(map(repr, card.layers.names))}",
+            hint=f"layer={card.layers.names[0]!r}",
+        )
+    return layer
+
+
+def _check_reduce(reduce: str | None) -> None:
+    if reduce not in (None, "mean"):
+        msg = f"An embedding cannot be reduced by {reduce!r}."
+        raise OptionError(
+            msg,
+            found=f"reduce={reduce!r}",
+            needed="None (the map) or 'mean' (its area-weighted mean)",
+            hint="ds.atmo.embed(reduce='mean')",
+        )
+
+
+def _dtype(fields: Fields) -> np.dtype:
+    return np.result_type(*(da.dtype for da in fields.data.values()))
+
+
+def history_of(obj: Any) -> str:
+    """Return the history attribute of the input, if it has one."""
+    return str(getattr(obj, "attrs", {}).get("history", ""))

@@ -1,0 +1,171 @@
+"""What one task does: cut its fields into fixed batches and run the network on them.
+
+Batches have one size, whatever the chunk: the last one is padded. So a field gets the
+same numbers, to the last bit, in whatever company it comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from xatmo.engine import worker
+from xatmo.errors import MissingValuesError, OutOfMemoryError
+from xatmo.zoo import ModelKey
+
+__all__ = ["Call", "execute"]
+
+# Grid points of one forward pass on a CPU: beyond this larger batches gain nothing.
+CPU_POINTS = 2**17
+GPU_POINTS = 2**23
+
+
+@dataclass(frozen=True)
+class Call:
+    """Everything a task needs to know: small, picklable, the same in every process.
+
+    Parameters
+    ----------
+    key : ModelKey
+        Which network; each process loads it once.
+    method : str
+        Method of the network that is called with (B, C, *core).
+    kwargs : tuple of (str, value)
+        Its further arguments.
+    names : tuple of str
+        What the fields are called by the user, for messages.
+    device, batch_size, missing
+        As in :class:`xatmo.options.Options`.
+    """
+
+    key: ModelKey
+    method: str
+    kwargs: tuple[tuple[str, Hashable], ...] = ()
+    names: tuple[str, ...] = ()
+    device: str = "auto"
+    batch_size: int | None = None
+    missing: str = "raise"
+
+    def fields_per_batch(self, points: int, device: str) -> int:
+        """Return how many fields of ``points`` grid points make a batch."""
+        if self.batch_size is not None:
+            return self.batch_size
+        budget = CPU_POINTS if device == "cpu" else GPU_POINTS
+        return max(1, budget // points)
+
+
+def execute(
+    *arrays: np.ndarray, call: Call, n_core: int, out_core: tuple[int, ...]
+) -> np.ndarray:
+    """Run a call on the fields of one chunk.
+
+    Parameters
+    ----------
+    *arrays : ndarray, shape (..., *core)
+        One per input channel, all of the same shape.
+    call : Call
+    n_core : int
+        Number of trailing dimensions that the network sees.
+    out_core : tuple of int
+        Shape of one result.
+
+    Returns
+    -------
+    ndarray of float32, shape (..., *out_core)
+    """
+    lead = arrays[0].shape[: arrays[0].ndim - n_core]
+    core = arrays[0].shape[arrays[0].ndim - n_core :]
+    flat = [a.reshape(-1, *core) for a in arrays]
+    out = np.empty((len(flat[0]), *out_core), np.float32)
+    if len(out):
+        with worker.running(call.key, call.device) as model:
+            size = call.fields_per_batch(int(np.prod(core)), model.device)
+            size = model.batch_limit(core, size)
+            _run(flat, out, call, model, size)
+    return out.reshape(*lead, *out_core)
+
+
+def _run(
+    flat: list[np.ndarray],
+    out: np.ndarray,
+    call: Call,
+    model: worker.Loaded,
+    size: int,
+) -> None:
+    kwargs = dict(call.kwargs)
+    start = 0
+    while start < len(out):
+        stop = min(start + size, len(out))
+        batch, bad = _gather(flat, start, stop, size, call)
+        try:
+            result = model.forward(call.method, batch, kwargs)
+        except Exception as error:
+            if not worker.is_out_of_memory(error):
+                raise
+            size = _halved(size, error, call, model, batch.shape[2:])
+            continue
+        out[start:stop] = result[: stop - start]
+        out[start:stop][bad] = np.nan
+        start = stop
+
+
+def _gather(
+    flat: list[np.ndarray], start: int, stop: int, size: int, call: Call
+) -> tuple[np.ndarray, np.ndarray]:
+    """One padded batch (size, C, *core), and which of its fields cannot be used."""
+    batch = np.zeros((size, len(flat), *flat[0].shape[1:]), np.float32)
+    for channel, array in enumerate(flat):
+        batch[: stop - start, channel] = array[start:stop]
+    used = batch[: stop - start]
+    # A sum is not finite if any of its terms is not: one pass, no mask of full size.
+    sums = used.sum(axis=tuple(range(2, used.ndim)), dtype=np.float64)  # (n, C)
+    bad = ~np.isfinite(sums)
+    if bad.any():
+        if call.missing == "raise":
+            raise _missing(bad, call)
+        used[bad.any(axis=1)] = 0.0
+    return batch, bad.any(axis=1)
+
+
+def _missing(bad: np.ndarray, call: Call) -> MissingValuesError:
+    names = call.names or tuple(f"input {i}" for i in range(bad.shape[1]))
+    which = ", ".join(n for n, b in zip(names, bad.any(axis=0), strict=False) if b)
+    msg = f"NaN or infinite values in {which}: the network needs complete fields."
+    return MissingValuesError(
+        msg,
+        found=f"{int(bad.any(axis=1).sum())} of {len(bad)} fields with missing values "
+        "in one batch",
+        needed="finite numbers everywhere",
+        hint="fill the gaps first, e.g. ds.interpolate_na('longitude'), or use "
+        "xatmo.set_options(missing='propagate') to get NaN for those fields",
+    )
+
+
+def _halved(
+    size: int,
+    error: Exception,
+    call: Call,
+    model: worker.Loaded,
+    core: tuple[int, ...],
+) -> int:
+    """Half the batch after running out of memory, and remember it for this shape."""
+    worker.free_memory()
+    if size == 1:
+        msg = f"Not enough memory on {model.device} for a single field."
+        raise OutOfMemoryError(
+            msg,
+            found=f"a field of {' x '.join(map(str, core))} points, model "
+            f"{call.key.name} ({type(error).__name__})",
+            needed="memory for one field and the network's activations",
+            hint="xatmo.set_options(device='cpu'), or select a smaller region",
+        ) from error
+    model.remember_limit(core, size // 2)
+    return size // 2
+
+
+def shape_of_batch(call: Call, core: tuple[int, ...]) -> Any:
+    """Fields per batch as planned on a CPU, for advice on chunks."""
+    return call.fields_per_batch(int(np.prod(core)), "cpu")

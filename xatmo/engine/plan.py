@@ -1,0 +1,187 @@
+"""How a call meets its data: at once, chunk by chunk, or chunk by chunk with a halo.
+
+Three ways, and which one is taken follows from the data and the network alone:
+
+* arrays in memory run at once, without Dask in between;
+* a network that sees whole fields runs once per chunk of the other dimensions, small
+  chunks being joined first (and the result cut again) so that batches are full;
+* a network with a finite reach that gives one value per grid point can leave the core
+  dimensions chunked: every chunk gets a halo as wide as the reach.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xatmo.engine.batch import Call, execute
+from xatmo.errors import ChunkError
+
+__all__ = ["apply"]
+
+# Small chunks are joined until a task has this many fields, or this many bytes.
+JOIN_FIELDS = 32
+JOIN_BYTES = 2**26
+
+
+def apply(
+    call: Call,
+    fields: Sequence[xr.DataArray],
+    *,
+    core: Sequence[str],
+    out: dict[str, int],
+    halo: int | str | None = None,
+    periodic: Sequence[str] = (),
+) -> xr.DataArray:
+    """Run a network over labelled arrays, lazily where they are lazy.
+
+    Parameters
+    ----------
+    call : Call
+        Which network, and how.
+    fields : sequence of DataArray
+        One per channel, with the same dimensions (..., *core).
+    core : sequence of str
+        Dimensions the network sees.
+    out : dict of str to int
+        Dimensions of one result and their sizes.
+    halo : int, "global" or None
+        Reach of the network in grid points, where results lie on the grid of the
+        input; ``"global"`` if every point sees every other and core dimensions may
+        not be chunked; None if chunks of the core dimensions are to be joined.
+    periodic : sequence of str
+        Core dimensions that close on themselves.
+
+    Returns
+    -------
+    DataArray of float32, dimensions (..., *out)
+
+    Raises
+    ------
+    xatmo.errors.ChunkError
+        If a core dimension is chunked that must not be.
+    """
+    first = fields[0]
+    if first.chunks is None:
+        return _blocks(call, fields, core, out)
+    chunked = [d for d in core if len(first.chunksizes[d]) > 1]
+    if chunked and halo == "global":
+        raise _must_be_whole(chunked, first, call)
+    if chunked and isinstance(halo, int):
+        return _overlapping(call, fields, core, halo, periodic)
+    fields, undo = _joined(fields, core)
+    result = _blocks(call, fields, core, out)
+    return result.chunk(undo) if undo else result
+
+
+def _blocks(
+    call: Call, fields: Sequence[xr.DataArray], core: Sequence[str], out: dict[str, int]
+) -> xr.DataArray:
+    core, names = list(core), list(out)
+    task = partial(
+        execute, call=call, n_core=len(core), out_core=tuple(out.values())
+    )
+    return xr.apply_ufunc(
+        task,
+        *fields,
+        input_core_dims=[core] * len(fields),
+        output_core_dims=[names],
+        exclude_dims=set(core),
+        dask="parallelized",
+        dask_gufunc_kwargs={"output_sizes": out},
+        output_dtypes=[np.float32],
+        join="exact",
+        keep_attrs=False,
+    )
+
+
+def _joined(
+    fields: Sequence[xr.DataArray], core: Sequence[str]
+) -> tuple[list[xr.DataArray], dict[str, tuple[int, ...]]]:
+    """Whole core dimensions, and neighbouring small chunks as one; how to undo it."""
+    first = fields[0]
+    plan: dict[str, Any] = dict.fromkeys(core, -1)
+    lead = [d for d in first.dims if d not in core]
+    field_bytes = int(np.prod([first.sizes[d] for d in core])) * 4
+    wanted = max(1, min(JOIN_FIELDS, JOIN_BYTES // field_bytes))
+    undo: dict[str, tuple[int, ...]] = {}
+    have = int(np.prod([max(first.chunksizes[d]) for d in lead])) if lead else wanted
+    # The innermost dimension first: its chunks lie next to each other on disk.
+    for dim in reversed(lead):
+        chunks = first.chunksizes[dim]
+        if have >= wanted or len(chunks) == 1:
+            continue
+        plan[dim] = _merge(chunks, max(1, wanted * max(chunks) // have))
+        undo[dim] = chunks
+        have = have // max(chunks) * max(plan[dim])
+    return [field.chunk(plan) for field in fields], undo
+
+
+def _merge(chunks: tuple[int, ...], target: int) -> tuple[int, ...]:
+    """Join neighbours until each has about ``target`` elements; cut none."""
+    merged: list[int] = []
+    for size in chunks:
+        if merged and merged[-1] + size <= target:
+            merged[-1] += size
+        else:
+            merged.append(size)
+    return tuple(merged)
+
+
+def _overlapping(
+    call: Call,
+    fields: Sequence[xr.DataArray],
+    core: Sequence[str],
+    halo: int,
+    periodic: Sequence[str],
+) -> xr.DataArray:
+    """Chunks with a halo from their neighbours, cut off again behind the network."""
+
+    def over_chunks(*arrays: Any) -> Any:
+        import dask.array as da
+
+        axes = range(arrays[0].ndim - len(core), arrays[0].ndim)
+        depth = dict.fromkeys(axes, halo)
+        boundary = {
+            axis: "periodic" if dim in periodic else "none"
+            for axis, dim in zip(axes, core, strict=True)
+        }
+        return da.map_overlap(
+            partial(_same_grid, call=call, n_core=len(core)),
+            *arrays,
+            depth=depth,
+            boundary=boundary,
+            dtype=np.float32,
+            meta=np.empty((0,) * arrays[0].ndim, np.float32),
+        )
+
+    return xr.apply_ufunc(
+        over_chunks,
+        *fields,
+        input_core_dims=[list(core)] * len(fields),
+        output_core_dims=[list(core)],
+        dask="allowed",
+        join="exact",
+        keep_attrs=False,
+    )
+
+
+def _same_grid(*arrays: np.ndarray, call: Call, n_core: int) -> np.ndarray:
+    out_core = arrays[0].shape[arrays[0].ndim - n_core :]
+    return execute(*arrays, call=call, n_core=n_core, out_core=out_core)
+
+
+def _must_be_whole(chunked: list[str], field: xr.DataArray, call: Call) -> ChunkError:
+    sizes = ", ".join(f"{d}: {len(field.chunksizes[d])} chunks" for d in chunked)
+    whole = ", ".join(f"{d!r}: -1" for d in chunked)
+    msg = f"{call.key.name} sees whole fields, but {' and '.join(chunked)} is chunked."
+    return ChunkError(
+        msg,
+        found=sizes,
+        needed="one chunk along each of them: every point looks at every other",
+        hint=f"ds.chunk({{{whole}}})",
+    )

@@ -1,0 +1,108 @@
+"""Whatever form the user's data have, the rest of the package sees one Dataset."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import xarray as xr
+
+from xatmo.errors import FieldError, FieldNotFoundError
+
+__all__ = ["as_dataset"]
+
+_NAME_DIMS = ("variable", "channel", "var", "param", "parameter", "field", "band")
+
+
+def as_dataset(obj: Any) -> xr.Dataset:
+    """Return a Dataset with one variable per quantity, still lazy.
+
+    Parameters
+    ----------
+    obj : Dataset, DataArray or DataTree node
+        An array may hold several variables along a dimension of names (``variable``,
+        ``channel``). Packed integers are decoded.
+
+    Raises
+    ------
+    xatmo.errors.FieldNotFoundError
+        If there are no variables (a tree whose data are further down, say).
+    xatmo.errors.FieldError
+        If it is no xarray object.
+    """
+    if isinstance(obj, xr.DataTree):
+        ds = _from_tree(obj)
+    elif isinstance(obj, xr.DataArray):
+        ds = _from_array(obj)
+    elif isinstance(obj, xr.Dataset):
+        ds = obj
+    else:
+        msg = f"{type(obj).__name__} is not an xarray object."
+        raise FieldError(
+            msg,
+            found=str(type(obj)),
+            needed="a Dataset, DataArray or DataTree with named dimensions",
+            hint="xr.open_dataset('file.nc')",
+        )
+    return _decode(ds)
+
+
+def names_dim(da: xr.DataArray) -> str | None:
+    """Return the dimension along which an array holds variables by name."""
+    for dim in _NAME_DIMS:
+        if dim in da.dims and dim in da.coords and da[dim].dtype.kind in "OUST":
+            return dim
+    return None
+
+
+def _from_array(da: xr.DataArray) -> xr.Dataset:
+    dim = names_dim(da)
+    if dim is not None:
+        ds = da.to_dataset(dim=dim)
+        # Units of the whole array would be wrong for all variables but one.
+        if len(ds) > 1:
+            for variable in ds.data_vars.values():
+                variable.attrs = _without(variable.attrs)
+        return ds
+    name = da.name if da.name is not None else da.attrs.get("standard_name", "data")
+    if name in da.coords:
+        name = f"{name}_data"
+    return da.to_dataset(name=name)
+
+
+def _without(attrs: dict[Any, Any]) -> dict[Any, Any]:
+    alike = ("units", "standard_name", "long_name", "GRIB_shortName", "short_name")
+    return {k: v for k, v in attrs.items() if k not in alike}
+
+
+def _from_tree(node: xr.DataTree) -> xr.Dataset:
+    ds = node.to_dataset()
+    if ds.data_vars:
+        return ds
+    paths = [n.path for n in node.subtree if n.data_vars]
+    listed = ", ".join(paths[:8]) or "no data anywhere below it"
+    msg = f"Node {node.path!r} of the tree has no variables of its own."
+    raise FieldNotFoundError(
+        msg,
+        found=listed,
+        needed="the node that holds the fields",
+        hint=f"tree[{paths[0]!r}].atmo" if paths else "open the group with the data",
+    )
+
+
+def _decode(ds: xr.Dataset) -> xr.Dataset:
+    """Decode variables that are still packed (opened with ``mask_and_scale=False``)."""
+    packed = [
+        name
+        for name, variable in ds.data_vars.items()
+        if variable.dtype.kind in "iu"
+        and {"scale_factor", "add_offset"} & set(variable.attrs)
+    ]
+    if not packed:
+        return ds
+    decoded = xr.decode_cf(
+        ds[packed].reset_coords(drop=True),
+        decode_times=False,
+        decode_coords=False,
+        decode_timedelta=False,
+    )
+    return ds.assign({name: decoded[name].variable for name in packed})

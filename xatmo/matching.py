@@ -1,0 +1,146 @@
+"""Which models fit which data: asked by every verb, and by the accessor's repr."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+from xatmo.errors import AtmoError, ExtrapolationWarning, GridError
+from xatmo.fields import Axes, Fields, Grid, Level, read
+from xatmo.zoo import Card, Model, load_model
+from xatmo.zoo.card import Level as CardLevel
+
+__all__ = ["Prepared", "card_level", "grid_problem", "prepare", "why_not"]
+
+# A grid is what its spacing says to within this share: 0.7 is not 0.703125.
+_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A user's data as a model reads them, and that model."""
+
+    fields: Fields
+    model: Model
+
+    @property
+    def card(self) -> Card:
+        """The model's card."""
+        return self.model.card
+
+
+def prepare(
+    obj: Any, model: str | Model | None, *, capability: str, level: Any = None
+) -> Prepared:
+    """Find the model, read its inputs from the data, and check that they fit.
+
+    Raises
+    ------
+    xatmo.errors.AtmoError
+        What is missing or does not fit, before anything is computed.
+    """
+    found = load_model(model, capability=capability)
+    card = found.card
+    fields = read(
+        obj,
+        [i.quantity for i in card.inputs],
+        levels=[Level.parse(lv.level) for lv in card.levels],
+        level=level,
+    )
+    problem = grid_problem(fields.grid, fields.axes, card)
+    if problem:
+        raise problem
+    _warn_untrained(fields, card)
+    return Prepared(fields, found)
+
+
+def card_level(card: Card, level: Level) -> CardLevel:
+    """Return the card's entry for a level that ``read`` has accepted."""
+    return next(lv for lv in card.levels if Level.parse(lv.level) == level)
+
+
+def why_not(obj: Any, card: Card) -> AtmoError | None:
+    """Return what keeps a model from reading these data, or None if it can."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fields = read(
+                obj,
+                [i.quantity for i in card.inputs],
+                levels=[Level.parse(lv.level) for lv in card.levels],
+            )
+    except AtmoError as error:
+        return error
+    return grid_problem(fields.grid, fields.axes, card)
+
+
+def grid_problem(grid: Grid, axes: Axes, card: Card) -> GridError | None:
+    """Return what is wrong with a grid for a model: spacing, size or kind."""
+    fine, coarse = card.grid.spacing
+    lat, lon = grid.spacing
+    found = f"{grid.latitude.size} x {grid.longitude.size} points, {lat:g} x {lon:g}°"
+    needed = f"a spacing between {fine:g} and {coarse:g}°"
+    if max(lat, lon) > coarse * (1 + _TOLERANCE):
+        msg = f"The grid is too coarse for {card.name}."
+        step = (fine * coarse) ** 0.5
+        return GridError(
+            msg,
+            found=found,
+            needed=needed,
+            hint=f"take finer data, or interpolate (which adds no detail): "
+            f"ds.interp({axes.latitude}=np.arange(90, -90.1, -{step:.3g}), "
+            f"{axes.longitude}=np.arange(0, 360, {step:.3g}))",
+        )
+    if min(lat, lon) < fine * (1 - _TOLERANCE):
+        msg = f"The grid is too fine for {card.name}."
+        return GridError(
+            msg,
+            found=found,
+            needed=needed,
+            hint=_coarsen_call(axes, lat, lon, fine, coarse),
+        )
+    rows, columns = card.grid.patch
+    if grid.latitude.size < rows or grid.longitude.size < columns:
+        msg = f"The domain is too small for {card.name}."
+        return GridError(
+            msg,
+            found=found,
+            needed=f"at least one patch: {rows} x {columns} points",
+            hint="select a larger region",
+        )
+    if grid.gaussian and not card.grid.gaussian:
+        msg = f"{card.name} does not read Gaussian grids."
+        return GridError(
+            msg,
+            found=f"{found}, Gaussian latitudes",
+            needed="equally spaced latitudes",
+            hint=f"ds.interp({axes.latitude}=np.linspace(90, -90, 181))",
+        )
+    return None
+
+
+def _coarsen_call(
+    axes: Axes, lat: float, lon: float, fine: float, coarse: float
+) -> str:
+    """The call that brings a fine grid into the range, as near to its middle as can."""
+    middle = (fine * coarse) ** 0.5
+    rows, columns = (max(1, round(middle / step)) for step in (lat, lon))
+    return (
+        f"ds.coarsen({axes.latitude}={rows}, {axes.longitude}={columns}, "
+        "boundary='trim').mean()"
+    )
+
+
+def _warn_untrained(fields: Fields, card: Card) -> None:
+    new = [
+        str(level) for level in fields.levels if not card_level(card, level).trained
+    ]
+    if new:
+        trained = ", ".join(lv.level for lv in card.levels if lv.trained)
+        warnings.warn(
+            f"{card.name} was trained at {trained}; at {', '.join(new)} only its "
+            "normalisation is known: read the results as extrapolation",
+            ExtrapolationWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,8 @@
+"""Networks in pure torch: no xarray, no files, no meteorology."""
+
+from __future__ import annotations
+
+ARCHITECTURES: dict[str, str] = {
+    "atmodist": "xatmo.nets.atmodist:AtmoDist",
+}
+"""What a model card calls its architecture, and the class that builds it."""

@@ -1,0 +1,73 @@
+"""From physical fields to what a network reads, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["SignLog", "ZScore"]
+
+
+@dataclass(frozen=True)
+class SignLog:
+    """AtmoDist's normalisation: z-score, signed logarithm, z-score again.
+
+    Vorticity and divergence have tails of thirty standard deviations; the logarithm
+    brings them to about twelve. All constants are one number per channel.
+
+    Parameters
+    ----------
+    mean, std : sequence of float
+        Of the physical field.
+    log_mean, log_std : sequence of float
+        Of the field behind the logarithm.
+    alpha : float
+        How early the logarithm bends; 0.2 as published.
+    """
+
+    mean: Sequence[float]
+    std: Sequence[float]
+    log_mean: Sequence[float]
+    log_std: Sequence[float]
+    alpha: float = 0.2
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Physical (..., C, H, W) to normalised, same shape."""
+        mean, std, log_mean, log_std = self._constants(x)
+        z = (x - mean) / std
+        y = z.sign() * torch.log1p(self.alpha * z.abs())
+        return (y - log_mean) / log_std
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Normalised (..., C, H, W) to physical, same shape."""
+        mean, std, log_mean, log_std = self._constants(x)
+        y = x * log_std + log_mean
+        z = y.sign() * torch.expm1(y.abs()) / self.alpha
+        return z * std + mean
+
+    def _constants(self, x: Tensor) -> list[Tensor]:
+        values = (self.mean, self.std, self.log_mean, self.log_std)
+        return [_per_channel(x, v) for v in values]
+
+
+@dataclass(frozen=True)
+class ZScore:
+    """Standard score, with one mean and one standard deviation per channel."""
+
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Physical (..., C, H, W) to normalised, same shape."""
+        return (x - _per_channel(x, self.mean)) / _per_channel(x, self.std)
+
+    def inverse(self, x: Tensor) -> Tensor:
+        """Normalised (..., C, H, W) to physical, same shape."""
+        return x * _per_channel(x, self.std) + _per_channel(x, self.mean)
+
+
+def _per_channel(x: Tensor, values: Sequence[float]) -> Tensor:
+    return x.new_tensor(values)[:, None, None]

@@ -1,0 +1,91 @@
+"""Maps and curves, for a first look. Needs matplotlib (``pip install "xatmo[plot]"``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+
+from xatmo.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["figure", "lag_curves", "world_map"]
+
+
+def figure(*args: Any, **kwargs: Any) -> Figure:
+    """Return a new figure, independent of any window or of pyplot's state."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        msg = "Figures need matplotlib."
+        raise MissingDependencyError(
+            msg,
+            found="no matplotlib in this environment",
+            needed="matplotlib 3.8 or newer",
+            hint='pip install "xatmo[plot]"',
+        ) from error
+    return Figure(*args, **kwargs)
+
+
+def world_map(
+    field: xr.DataArray, ax: Axes, *, title: str, label: str, **style: Any
+) -> None:
+    """Draw a (latitude, longitude) field with its colour bar.
+
+    Parameters
+    ----------
+    field : DataArray
+        Two-dimensional, latitude first, both in degrees.
+    ax : matplotlib Axes
+    title, label : str
+        Of the map and of the colour bar, units included.
+    **style
+        For ``pcolormesh``.
+    """
+    lat, lon = field.dims
+    field = field.sortby([lat, lon])
+    mesh = ax.pcolormesh(
+        field[lon].values, field[lat].values, field.values, shading="nearest", **style
+    )
+    ax.set_title(title, fontsize=10, loc="left")
+    ax.set_xlabel("longitude (°E)")
+    ax.set_ylabel("latitude (°N)")
+    ax.set_aspect("equal")
+    colours = ax.figure.colorbar(mesh, ax=ax, shrink=0.85, pad=0.02, aspect=22)
+    colours.set_label(label)
+
+
+def lag_curves(
+    ax: Axes,
+    lag: np.ndarray,
+    curves: dict[str, tuple[np.ndarray, np.ndarray]],
+) -> None:
+    """Draw up to two mean ± one standard deviation curves against time lag.
+
+    Each has an axis of its own, since they have different units.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    lag : ndarray
+        Hours.
+    curves : dict of str to (mean, std)
+        By axis label.
+    """
+    colours = ("#1b6ca8", "#c8553d")
+    axes = [ax, ax.twinx()][: len(curves)]
+    for (label, (mean, std)), axis, colour in zip(
+        curves.items(), axes, colours, strict=False
+    ):
+        axis.plot(lag, mean, color=colour, marker="o", markersize=3)
+        axis.fill_between(lag, mean - std, mean + std, color=colour, alpha=0.15, lw=0)
+        axis.set_ylabel(label, color=colour)
+        axis.tick_params(axis="y", colors=colour)
+        axis.set_ylim(bottom=0)
+    ax.set_xlabel("time lag (h)")
+    ax.set_xlim(left=0)
+    ax.grid(alpha=0.3)

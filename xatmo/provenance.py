@@ -1,0 +1,68 @@
+"""Where a result comes from, written into its attributes.
+
+Attributes are never inherited: since a verb changes what the numbers mean, a result
+that kept its input's ``units`` would lie. What is known is written on purpose.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Any
+
+import xarray as xr
+
+from xatmo.zoo import Card
+
+__all__ = ["sign"]
+
+
+def sign(
+    result: xr.DataArray,
+    *,
+    verb: str,
+    card: Card,
+    arguments: Mapping[str, Any],
+    attrs: Mapping[str, Any],
+    notes: tuple[str, ...] = (),
+    history: str = "",
+) -> xr.DataArray:
+    """Write the attributes of a result.
+
+    Parameters
+    ----------
+    result : DataArray
+        Attributes it has are replaced.
+    verb : str
+        What was called.
+    card : Card
+        The model's name, version and sha256 go into the attributes.
+    arguments : mapping
+        Of the call; None is left out.
+    attrs : mapping
+        ``long_name``, ``units`` and what else describes the numbers.
+    notes : tuple of str
+        What was done to the input on the way.
+    history : str
+        Of the input; one line is added below.
+
+    Returns
+    -------
+    DataArray
+        The same object.
+    """
+    from xatmo import __version__
+
+    model = f"{card.name} {card.version}"
+    said = {"model": card.name, **arguments}
+    call = ", ".join(f"{k}={v!r}" for k, v in said.items() if v is not None)
+    now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    line = f"{now} xatmo {__version__}: {verb}({call}) sha256={card.weights.sha256}"
+    result.attrs = {
+        **attrs,
+        "xatmo_model": model,
+        "xatmo_model_sha256": card.weights.sha256,
+        **({"comment": "; ".join(notes)} if notes else {}),
+        "history": f"{history}\n{line}" if history else line,
+    }
+    return result

@@ -1,0 +1,4 @@
+"""Training, evaluation and release of models. Needs ``pip install "xatmo[train]"``.
+
+Nothing in the package imports this but the command line.
+"""

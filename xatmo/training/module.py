@@ -1,0 +1,123 @@
+"""The Lightning module: AtmoDist's loss, clipping and schedule, as published."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning as L  # noqa: N812 - Lightning's own idiom
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from xatmo.nets.normalization import SignLog
+from xatmo.training.recipe import Optimizer
+
+__all__ = ["PairClassifier"]
+
+
+class PairClassifier(L.LightningModule):
+    """Trains a siamese network to name the lag between two patches.
+
+    Parameters
+    ----------
+    network : Module
+        ``(x1, x2) -> logits`` with a method ``kernels()``.
+    normalizers : list of SignLog
+        One per level; a sample says which is its own.
+    optimizer : Optimizer
+        Learning rate, penalty, clipping, schedule.
+    """
+
+    def __init__(
+        self, network: nn.Module, normalizers: list[SignLog], optimizer: Optimizer
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.normalizers = normalizers
+        self.settings = optimizer
+
+    def normalize(self, x: Tensor, level: Tensor) -> Tensor:
+        """Physical (B, C, H, W) to normalised, each sample by its level."""
+        out = torch.empty_like(x)
+        for index, normalizer in enumerate(self.normalizers):
+            mine = level == index
+            if mine.any():
+                out[mine] = normalizer(x[mine])
+        return out.contiguous(memory_format=torch.channels_last)
+
+    def logits(self, batch: dict[str, Tensor]) -> Tensor:
+        """(B, n_classes) in float32, whatever the precision of the network."""
+        first = self.normalize(batch["first"], batch["level"])
+        second = self.normalize(batch["second"], batch["level"])
+        return self.network(first, second).float()
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        """Cross-entropy plus the penalty on kernels."""
+        logits = self.logits(batch)
+        cross_entropy = F.cross_entropy(logits, batch["label"])
+        penalty = sum(p.square().sum() for p in self.network.kernels())  # type: ignore
+        loss = cross_entropy + self.settings.weight_penalty * penalty
+        accuracy = (logits.argmax(1) == batch["label"]).float().mean()
+        size = len(logits)
+        self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=size)
+        self.log(
+            "train_ce", cross_entropy, on_epoch=True, on_step=False, prog_bar=True,
+            batch_size=size,
+        )  # fmt: skip
+        self.log(
+            "train_accuracy", accuracy, on_epoch=True, on_step=False, prog_bar=True,
+            batch_size=size,
+        )  # fmt: skip
+        return loss
+
+    def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
+        """Cross-entropy, accuracy and top-3 accuracy on held-out pairs."""
+        logits, label = self.logits(batch), batch["label"]
+        top3 = (logits.topk(3).indices == label[:, None]).any(1).float().mean()
+        values = {
+            "val_ce": F.cross_entropy(logits, label),
+            "val_accuracy": (logits.argmax(1) == label).float().mean(),
+            "val_top3": top3,
+        }
+        self.log_dict(values, prog_bar=True, batch_size=len(logits), sync_dist=True)
+
+    def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
+        """Clip each tensor by its own norm (Keras' clipnorm), penalty included."""
+        limit = self.settings.clip_norm
+        for parameter in self.network.parameters():
+            if parameter.grad is not None:
+                torch.nn.utils.clip_grad_norm_([parameter], limit)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """SGD with momentum; the rate is held during the warm start."""
+        s = self.settings
+        sgd = torch.optim.SGD(
+            self.network.parameters(), lr=s.learning_rate, momentum=s.momentum
+        )
+        schedule: Any
+        if s.schedule == "cosine":
+            schedule = torch.optim.lr_scheduler.LambdaLR(sgd, self._cosine)
+            return {"optimizer": sgd, "lr_scheduler": schedule}
+        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            sgd,
+            factor=0.1,
+            patience=s.plateau_patience,
+            threshold=s.plateau_delta,
+            threshold_mode="abs",
+            min_lr=1e-5,
+        )
+        plan = {"scheduler": schedule, "monitor": "train_loss", "strict": False}
+        return {"optimizer": sgd, "lr_scheduler": plan}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Leave the rate alone until the warm start is over."""
+        if metric is None:
+            scheduler.step()
+        elif self.current_epoch >= self.settings.warm_epochs:
+            scheduler.step(metric)
+
+    def _cosine(self, epoch: int) -> float:
+        s = self.settings
+        done = (epoch - s.warm_epochs) / max(1, s.epochs - s.warm_epochs)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))

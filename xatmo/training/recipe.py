@@ -1,0 +1,171 @@
+"""A recipe: everything that training a released model needs, read from one TOML file."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from xatmo.errors import OptionError
+
+__all__ = ["Optimizer", "Recipe", "Sampling", "Source", "read_recipe"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One data set, or a part of it.
+
+    ``coarsen`` makes block means of that many rows and columns: a second, coarser
+    grid to learn from. ``start`` and ``end`` are ISO dates, both included. ``weight``
+    is the share of pairs relative to their number, ``level`` chooses one of several.
+    """
+
+    path: str
+    start: str | None = None
+    end: str | None = None
+    coarsen: int = 1
+    weight: float = 1.0
+    level: str | None = None
+
+    def resolve(self) -> Path:
+        """Return the file: absolute, in ``$XATMO_DATA/data``, or where we stand."""
+        root = os.environ.get("XATMO_DATA")
+        candidates = [Path(self.path)]
+        if root:
+            candidates.append(Path(root) / "data" / self.path)
+        for path in candidates:
+            if path.exists():
+                return path
+        msg = f"The recipe's data set {self.path!r} is not there."
+        raise OptionError(
+            msg,
+            found=f"no {' and no '.join(map(str, candidates))}",
+            needed="a file or Zarr store that xarray opens",
+            hint="set XATMO_DATA to the folder above data/, or pass --data FILE",
+        )
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which pairs of patches the network sees."""
+
+    step_hours: int = 6
+    n_lags: int = 12
+    patch: tuple[int, int] = (32, 32)
+    latitude_limit: float = 60.0
+    """Centres of patches lie within this many degrees of the equator."""
+    mirror: bool = True
+    """Mirror the hemispheres at random: the vorticity changes sign with the rows."""
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """How the weights are found."""
+
+    batch_size: int = 128
+    steps_per_epoch: int = 250
+    epochs: int = 60
+    warm_pairs: int = 4096
+    """Size of the fixed subset that training begins on; it does not take off without."""
+    warm_epochs: int = 4
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_penalty: float = 1e-4
+    """Times the sum of squared kernels, added to the loss (Keras' l2)."""
+    clip_norm: float = 5.0
+    """Largest gradient norm, tensor by tensor."""
+    schedule: str = "plateau"
+    """``"plateau"`` as published, or ``"cosine"`` to zero over the main phase."""
+    plateau_patience: int = 8
+    plateau_delta: float = 0.04
+    precision: str = "32-true"
+    validate_every: int = 3
+    validation_pairs: int = 4096
+    seed: int = 20230221
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The whole recipe."""
+
+    name: str
+    version: str
+    title: str
+    architecture: str
+    network: Mapping[str, Any]
+    train: tuple[Source, ...]
+    validation: tuple[Source, ...] = ()
+    constants: tuple[Source, ...] = ()
+    """Levels that are only measured, so that the model can be tried there."""
+    evaluation: tuple[Source, ...] = ()
+    """What the released model is scored on, one table of scores each."""
+    quantities: tuple[str, ...] = (
+        "divergence_of_wind",
+        "atmosphere_relative_vorticity",
+    )
+    normalization: Mapping[str, Any] = field(
+        default_factory=lambda: {"kind": "signlog", "alpha": 0.2}
+    )
+    sampling: Sampling = Sampling()
+    optimizer: Optimizer = Optimizer()
+    card: Mapping[str, Any] = field(default_factory=dict)
+    """Tables that go into the model card as they are."""
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+        For a file that is missing, or keys that no recipe has.
+    """
+    path = Path(path)
+    if not path.exists():
+        msg = f"There is no recipe {str(path)!r}."
+        raise OptionError(
+            msg,
+            found="no such file",
+            needed="a recipe.toml such as train/atmodist/recipe.toml",
+            hint="xatmo train train/atmodist/recipe.toml",
+        )
+    with path.open("rb") as file:
+        raw = tomllib.load(file)
+    data = raw.pop("data", {})
+    for part in ("train", "validation", "constants", "evaluation"):
+        raw[part] = tuple(_build(Source, s, path) for s in data.pop(part, []))
+    if data:
+        raw["data"] = data  # left for the check of unknown keys below
+    if "quantities" in raw:
+        raw["quantities"] = tuple(raw["quantities"])
+    if "sampling" in raw:
+        raw["sampling"] = _build(Sampling, raw["sampling"], path)
+    if "optimizer" in raw:
+        raw["optimizer"] = _build(Optimizer, raw["optimizer"], path)
+    return _build(Recipe, raw, path)
+
+
+def _build(cls: type, values: Mapping[str, Any], path: Path) -> Any:
+    known = {f.name for f in fields(cls)}
+    if unknown := set(values) - known:
+        msg = f"{path} has keys that no recipe has."
+        raise OptionError(
+            msg,
+            found=", ".join(sorted(unknown)),
+            needed=f"some of {', '.join(sorted(known))}",
+            hint="compare with train/atmodist/recipe.toml",
+        )
+    clean = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    try:
+        return cls(**clean)
+    except TypeError as error:
+        msg = f"{path} is not complete: {error}."
+        raise OptionError(
+            msg,
+            found=", ".join(sorted(values)) or "nothing",
+            needed=", ".join(sorted(known)),
+            hint="compare with train/atmodist/recipe.toml",
+        ) from error

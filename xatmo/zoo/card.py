@@ -1,0 +1,241 @@
+"""The model card: everything the code needs to know of a released model.
+
+A model is a folder with a ``card.toml``, a ``README.md`` for people and its weights.
+The whole schema, with the optional keys marked; any other key is an error::
+
+    name = "atmodist-small-1deg"    # letters, digits, "-", "_", "."; the folder's name
+    version = "1.0.0"
+    title = "One line for a table of models"
+    architecture = "atmodist"       # key of xatmo.nets.ARCHITECTURES
+    capabilities = ["embed", "distance"]
+    default = true                  # optional: what a verb takes when none is named
+    licence = "Apache-2.0"
+    citation = "Who to cite"
+
+    [network]                       # optional: keyword arguments of the architecture
+    width = 64
+
+    [[inputs]]                      # one table for each channel, in channel order
+    quantity = "divergence_of_wind" # CF standard name
+    units = "s-1"                   # the units of mean and std
+
+    [[levels]]                      # in order of preference
+    level = "10 m"
+    trained = true                  # optional; false: only the constants were measured
+    mean = [0.0]                    # one number for each input
+    std = [1.0]
+    log_mean = [0.0]                # these two with kind = "signlog", and only then
+    log_std = [1.0]
+
+    [normalization]
+    kind = "signlog"                # or "zscore"
+    alpha = 0.2                     # with kind = "signlog", and only then
+
+    [grid]
+    spacing = [0.7, 2.0]            # degrees between grid points, smallest and largest
+    patch = [32, 32]                # smallest domain, rows x columns
+    stride = 8                      # grid points per cell of the embedding
+    halo = "global"                 # or the receptive radius in grid points
+    latitude_limit = 60.0           # optional: trained up to this latitude, degrees
+    gaussian = true                 # optional: Gaussian grids are read as well
+
+    [time]                          # optional: networks that know time
+    step = "6h"
+    lags = [6, 12, 18]              # optional: classes of temporal distance, hours
+
+    [layers]                        # optional without "embed"
+    names = ["block3", "block2"]    # what layer= accepts; the first is the default
+    [layers.stride]                 # grid points per cell
+    block3 = 8
+    block2 = 4
+    [layers.features]
+    block3 = 128
+    block2 = 64
+
+    [distance]                      # optional
+    space = "log-normalised"        # where alpha was fitted
+    lags = [6, 12]                  # optional: lags of the fit, hours
+    [distance.alpha]                # a positive factor for some or all layers
+    block3 = 1.23
+
+    [weights]
+    file = "weights.safetensors"    # beside the card
+    sha256 = "64 hexadecimal digits"
+    size = 1234                     # bytes
+    urls = []                       # tried in this order
+
+    [training]                      # optional, free: data, attribution, recipe, period
+    [scores]                        # optional, free, may be nested
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from xatmo.zoo.tables import dumps
+
+__all__ = [
+    "CAPABILITIES",
+    "Card",
+    "Distance",
+    "Grid",
+    "Input",
+    "Layers",
+    "Level",
+    "ModelKey",
+    "Normalization",
+    "Time",
+    "Weights",
+]
+
+CAPABILITIES = ("embed", "distance", "downscale", "infill", "forecast", "attention")
+
+
+@dataclass(frozen=True)
+class ModelKey:
+    """What travels in a Dask graph in place of the weights.
+
+    Each worker process builds the network that the key names once. The sha256 is part
+    of it: results made with other weights never share a name with these.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    dtype: str = "float32"
+
+    def __dask_tokenize__(self) -> tuple[str, ...]:
+        return "xatmo.ModelKey", self.name, self.version, self.sha256, self.dtype
+
+
+@dataclass(frozen=True)
+class Input:
+    """One channel: a CF standard name and the units the network was fed with."""
+
+    quantity: str
+    units: str
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level and the normalisation constants there, one number for each input."""
+
+    level: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    trained: bool = True
+    log_mean: tuple[float, ...] | None = None
+    log_std: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """How raw values become the network's: standard score, or its signed logarithm."""
+
+    kind: str
+    alpha: float | None = None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The grids the network reads: spacing in degrees, lengths in grid points."""
+
+    spacing: tuple[float, float]
+    patch: tuple[int, int]
+    stride: int
+    halo: int | Literal["global"]
+    latitude_limit: float | None = None
+    gaussian: bool = False
+
+
+@dataclass(frozen=True)
+class Time:
+    """Time step, and the temporal distances in hours that the network tells apart."""
+
+    step: str
+    lags: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What ``layer=`` accepts, default first, with stride and number of features."""
+
+    names: tuple[str, ...]
+    stride: dict[str, int]
+    features: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Distance:
+    """Scale of the distance for each layer, and how it was fitted."""
+
+    space: str
+    alpha: dict[str, float]
+    lags: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weight file: name, sha256, size in bytes, and addresses to fetch it from."""
+
+    file: str
+    sha256: str
+    size: int
+    urls: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Card:
+    """A released model, as its ``card.toml`` describes it.
+
+    The attributes are the keys of the file (see the module's docstring). Arrays are
+    tuples; optional tables that are absent are None; ``folder`` is where the card was
+    read from.
+    """
+
+    name: str
+    version: str
+    title: str
+    architecture: str
+    capabilities: tuple[str, ...]
+    licence: str
+    citation: str
+    inputs: tuple[Input, ...]
+    levels: tuple[Level, ...]
+    normalization: Normalization
+    grid: Grid
+    weights: Weights
+    default: bool = False
+    network: dict[str, Any] = field(default_factory=dict)
+    time: Time | None = None
+    layers: Layers | None = None
+    distance: Distance | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, Any] = field(default_factory=dict)
+    folder: Path | None = field(default=None, compare=False)
+
+    def to_toml(self) -> str:
+        """Return the text of a ``card.toml`` that reads back to an equal card."""
+        values = asdict(self)
+        del values["folder"]
+        # Written in the order of the schema, which differs from the dataclass's only
+        # because Python wants fields with defaults last.
+        order = ("name", "version", "title", "architecture", "capabilities", "default")
+        values = {key: values[key] for key in (*order, *values)}
+        return dumps(_without_absent(values))
+
+    def key(self, dtype: str = "float32") -> ModelKey:
+        """Return the key by which workers find this model."""
+        return ModelKey(self.name, self.version, self.weights.sha256, dtype)
+
+
+def _without_absent(value: Any) -> Any:
+    """Drop what is None or an empty table: absent keys of the file."""
+    if isinstance(value, dict):
+        kept = {k: _without_absent(v) for k, v in value.items()}
+        return {k: v for k, v in kept.items() if v is not None and v != {}}
+    if isinstance(value, list | tuple):
+        return [_without_absent(item) for item in value]
+    return value

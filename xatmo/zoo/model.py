@@ -1,0 +1,195 @@
+"""A released model in hand: its card, its key, and on request its network."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xatmo.errors import CardError, ModelNotFoundError, WeightsError
+from xatmo.nets import ARCHITECTURES
+from xatmo.zoo.card import Card, ModelKey
+from xatmo.zoo.cardfile import CARD_FILE
+from xatmo.zoo.describe import describe, describe_html
+from xatmo.zoo.fetch import weights_path
+from xatmo.zoo.registry import cards_of, default_model, get_card, list_models
+from xatmo.zoo.weights import load_into, load_state
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Model", "load_model", "load_network"]
+
+
+@dataclass(frozen=True, repr=False)
+class Model:
+    """A released model whose weights are on this machine and checked.
+
+    Attributes
+    ----------
+    card : Card
+        What is known of the model.
+    key : ModelKey
+        What stands for the weights in a Dask graph.
+    """
+
+    card: Card
+    key: ModelKey
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.card.name
+
+    @property
+    def version(self) -> str:
+        """The model's version."""
+        return self.card.version
+
+    def network(self) -> nn.Module:
+        """Build the network with its weights: on the CPU, for inference only.
+
+        Raises
+        ------
+        xatmo.errors.WeightsError
+            If the weights do not fit the network that the card describes.
+        xatmo.errors.CardError
+            If the card describes a network that cannot be built.
+        """
+        return _build(self.card, self.key)
+
+    def __repr__(self) -> str:
+        return describe(self.card)
+
+    def _repr_html_(self) -> str:
+        return describe_html(self.card)
+
+
+def load_model(
+    name: str | Model | None = None, *, capability: str | None = None
+) -> Model:
+    """Return a released model, fetching its weights if they are not here yet.
+
+    Parameters
+    ----------
+    name : str or Model, optional
+        ``"name"`` or ``"name@version"``. Without it, the default model for the
+        capability.
+    capability : str, optional
+        What the model has to be able to do: ``embed`` (assumed if neither is given),
+        ``distance``, ``downscale``, ``infill``, ``forecast`` or ``attention``.
+
+    Returns
+    -------
+    Model
+        No network is built before :meth:`Model.network` is called.
+
+    Raises
+    ------
+    xatmo.errors.ModelNotFoundError
+        If there is no such model, or it lacks the capability.
+    xatmo.errors.DownloadError
+        If the weights are nowhere to be had.
+    xatmo.errors.WeightsError
+        If the weights on disk are damaged and cannot be replaced.
+    xatmo.errors.CardError
+        If the card is broken.
+    """
+    if isinstance(name, Model):
+        _check_able(name.card, capability)
+        return name
+    card = default_model(capability or "embed") if name is None else get_card(name)
+    _check_able(card, capability)
+    _architecture(card)
+    weights_path(card)
+    return Model(card, card.key())
+
+
+def load_network(key: ModelKey) -> nn.Module:
+    """Build the network that a key stands for: what a worker process calls.
+
+    Parameters
+    ----------
+    key : ModelKey
+        From :attr:`Model.key`, perhaps of another machine.
+
+    Returns
+    -------
+    torch.nn.Module
+        On the CPU, in the key's dtype, for inference only.
+
+    Raises
+    ------
+    xatmo.errors.ModelNotFoundError
+        If this machine has no such model.
+    xatmo.errors.WeightsError
+        If it has one with other weights: results would not be what the key says.
+    """
+    cards = cards_of(key.name, key.version)
+    for card in cards:
+        if card.weights.sha256 == key.sha256:
+            return _build(card, key)
+    have = ", ".join(f"{c.weights.sha256} in {c.folder}" for c in cards)
+    msg = f"{key.name!r} {key.version} has other weights on this machine."
+    raise WeightsError(
+        msg,
+        found=f"sha256 {have}",
+        needed=f"sha256 {key.sha256}, which the result was planned with",
+        hint="install the same xatmo, and set the same XATMO_MODELS_URL, on every "
+        "machine of the cluster",
+    )
+
+
+def _build(card: Card, key: ModelKey) -> nn.Module:
+    import torch
+
+    path = weights_path(card)
+    network = _instance(card)
+    load_into(network, load_state(path, key.sha256, name=card.name))
+    network.to(getattr(torch, key.dtype))
+    return network.eval().requires_grad_(False)
+
+
+def _instance(card: Card) -> nn.Module:
+    module, _, name = _architecture(card).partition(":")
+    architecture = getattr(importlib.import_module(module), name)
+    try:
+        return architecture(**card.network)
+    except (TypeError, ValueError) as error:
+        msg = f"{_file(card)}: [network] does not fit {name}."
+        raise CardError(
+            msg,
+            found=str(error),
+            needed=f"the arguments of {module}.{name}",
+            hint=f"help('{module}.{name}'), then correct {_file(card)}",
+        ) from error
+
+
+def _architecture(card: Card) -> str:
+    if card.architecture in ARCHITECTURES:
+        return ARCHITECTURES[card.architecture]
+    msg = f"{_file(card)}: there is no architecture {card.architecture!r}."
+    raise CardError(
+        msg,
+        found=f"architecture = {card.architecture!r}",
+        needed=f"one of {', '.join(map(repr, ARCHITECTURES))}",
+        hint=f"a newer xatmo may have it; else correct {_file(card)}",
+    )
+
+
+def _file(card: Card) -> Path:
+    return (card.folder or Path(card.name)) / CARD_FILE
+
+
+def _check_able(card: Card, capability: str | None) -> None:
+    if capability is None or capability in card.capabilities:
+        return
+    able = [other.name for other in list_models(capability)]
+    msg = f"The model {card.name!r} cannot {capability}."
+    raise ModelNotFoundError(
+        msg,
+        found=f"{card.name!r} can {', '.join(card.capabilities)}",
+        needed=f"a model with {capability!r}: {', '.join(able) or 'there is none yet'}",
+        hint=f"model={able[0]!r}" if able else "xatmo.list_models()",
+    )

@@ -1,0 +1,58 @@
+"""A released network with its normalisation: physical fields in, results out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from xatmo.zoo.card import Card, Level, ModelKey
+from xatmo.zoo.model import load_network
+from xatmo.zoo.registry import cards_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from xatmo.nets.normalization import SignLog, ZScore
+
+__all__ = ["Runtime", "load_runtime", "normalizer"]
+
+
+class Runtime:
+    """What a worker process runs.
+
+    Parameters
+    ----------
+    card : Card
+    network : torch.nn.Module
+        Built and loaded; if it has a method ``for_inference`` what that returns (the
+        same numbers, faster) is called in its place.
+    device : str
+    """
+
+    def __init__(self, card: Card, network: nn.Module, device: str) -> None:
+        network = network.to(device)
+        prepare = getattr(network, "for_inference", None)
+        self.network = prepare() if prepare else network
+        self.normalizers = {lv.level: normalizer(card, lv) for lv in card.levels}
+
+    def __call__(self, method: str, x: Tensor, *, level: str, **kwargs: Any) -> Tensor:
+        """Normalise (B, C, H, W) in physical units, then call the network's method."""
+        return getattr(self.network, method)(self.normalizers[level](x), **kwargs)
+
+
+def normalizer(card: Card, level: Level) -> SignLog | ZScore:
+    """Return the normalisation that a card states for one of its levels."""
+    from xatmo.nets.normalization import SignLog, ZScore
+
+    if card.normalization.kind == "zscore":
+        return ZScore(level.mean, level.std)
+    log = level.log_mean or (), level.log_std or ()
+    return SignLog(level.mean, level.std, *log, alpha=card.normalization.alpha or 0.0)
+
+
+def load_runtime(key: ModelKey, device: str) -> Runtime:
+    """Build the network of a key, ready on a device; raises as ``load_network``."""
+    network = load_network(key)
+    matching = (
+        c for c in cards_of(key.name, key.version) if c.weights.sha256 == key.sha256
+    )
+    return Runtime(next(matching), network, device)
