@@ -178,5 +178,134 @@ def _verdict(path: Path, card: Card) -> tuple[str, str]:
     return "DAMAGED", f"{path}: sha256 {found}, the card says {card.weights.sha256}"
 
 
+def add_demo(commands: Commands) -> None:
+    """Add ``xatmo demo [FILE]``."""
+    text = "embed a series and measure the distances between its states"
+    parser = commands.add_parser("demo", help=text, description=text.capitalize())
+    parser.add_argument("file", nargs="?", help="netCDF, GRIB or Zarr; a sample if none")
+    parser.add_argument("--model", help="name of a model; the default one if none")
+    parser.add_argument("--level", help='such as "10 m" or "850 hPa"')
+    parser.add_argument("--out", default=".", help="folder for the results")
+    parser.set_defaults(handler=_demo)
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from xatmo.demo import compute, draw, open_file, run_demo, save, table
+    from xatmo.sample import open_sample
+    from xatmo.summary import summarize
+
+    ds = open_file(arguments.file) if arguments.file else open_sample(chunks={})
+    print(summarize(ds).text(), end="\n\n")
+    demo = run_demo(ds, model=arguments.model, level=arguments.level)
+    demo = compute(demo, progress=True)
+    print(table(demo))
+    for path in save(demo, draw(demo), Path(arguments.out)):
+        print(f"wrote {path}")
+    return 0
+
+
+def add_train(commands: Commands) -> None:
+    """Add ``xatmo train RECIPE``."""
+    text = "train the model that a recipe describes; again to go on"
+    parser = commands.add_parser("train", help=text, description=text.capitalize())
+    parser.add_argument("recipe", help="such as train/atmodist/recipe.toml")
+    parser.add_argument("--data", help="train on this file or store instead")
+    parser.add_argument("--out", default="runs", help="folder of runs")
+    parser.add_argument("--devices", type=int, default=1, help="GPUs or processes")
+    parser.add_argument("--max-epochs", type=int, help="in place of the recipe's")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(handler=_train)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    _need_training_packages()
+    from xatmo.training.run import train
+
+    folder = train(
+        arguments.recipe,
+        data=arguments.data,
+        out=arguments.out,
+        devices=arguments.devices,
+        max_epochs=arguments.max_epochs,
+        progress=not arguments.quiet,
+    )
+    print(f"trained in {folder}; next: xatmo release {arguments.recipe}")
+    return 0
+
+
+def add_release(commands: Commands) -> None:
+    """Add ``xatmo release RECIPE``."""
+    text = "make a released model of a finished run, and score it"
+    parser = commands.add_parser("release", help=text, description=text.capitalize())
+    parser.add_argument("recipe", help="the recipe that was trained")
+    parser.add_argument("--out", default="runs", help="folder of runs")
+    parser.add_argument("--models", default="models", help="folder of models")
+    parser.set_defaults(handler=_release)
+
+
+def _release(arguments: argparse.Namespace) -> int:
+    _need_training_packages()
+    from xatmo.training.release import release
+
+    folder = release(arguments.recipe, out=arguments.out, models=arguments.models)
+    print(f"released {folder}")
+    return 0
+
+
+def add_evaluate(commands: Commands) -> None:
+    """Add ``xatmo evaluate MODEL --data FILE``."""
+    text = "score a model on data: naming and ordering of time lags"
+    parser = commands.add_parser("evaluate", help=text, description=text.capitalize())
+    parser.add_argument("model", help="name of a model")
+    parser.add_argument("--data", required=True, nargs="+", help="files or stores")
+    parser.add_argument("--level", help='such as "10 m" or "850 hPa"')
+    parser.add_argument("--pairs", type=int, default=24_000)
+    parser.add_argument("--triplets", type=int, default=12_000)
+    parser.add_argument("--json", help="write all numbers to this file")
+    parser.set_defaults(handler=_evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    _need_training_packages()
+    from xatmo.training.evaluate import evaluate, write_json
+    from xatmo.training.modelpage import score_page
+    from xatmo.training.recipe import Source
+
+    scores = evaluate(
+        arguments.model,
+        [Source(path, level=arguments.level) for path in arguments.data],
+        pairs=arguments.pairs,
+        triplets=arguments.triplets,
+    )
+    print(score_page(scores))
+    if arguments.json:
+        write_json(scores, arguments.json)
+        print(f"wrote {arguments.json}")
+    return 0
+
+
+def _need_training_packages() -> None:
+    from importlib.util import find_spec
+
+    from xatmo.errors import MissingDependencyError
+
+    if missing := [p for p in ("lightning", "skimage") if find_spec(p) is None]:
+        msg = "Training and evaluation need packages that are not installed."
+        raise MissingDependencyError(
+            msg,
+            found=f"no {', no '.join(missing)}",
+            needed="the packages of the extra [train]",
+            hint='pip install "xatmo[train]"',
+        )
+
+
 # One line here and one function above are all that a new command needs.
-_COMMANDS: tuple[Callable[[Commands], None], ...] = (add_models,)
+_COMMANDS: tuple[Callable[[Commands], None], ...] = (
+    add_demo,
+    add_models,
+    add_train,
+    add_release,
+    add_evaluate,
+)

@@ -22,7 +22,7 @@ from xatmo.zoo import load_model
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["Demo", "draw", "open_file", "run_demo", "table"]
+__all__ = ["Demo", "compute", "draw", "open_file", "run_demo", "save", "table"]
 
 # Two months of six-hourly fields: the matrix of all pairs stays small.
 _MOST_TIMES = 240
@@ -186,6 +186,18 @@ def table(demo: Demo) -> str:
             f" {float(row['rmse_by_lag']) * 1e5:12.3f}"
         )
     return "\n".join(lines)
+
+
+def save(demo: Demo, fig: Figure, folder: Path) -> list[Path]:
+    """Write ``xatmo-demo.nc`` and ``xatmo-demo.png``, each whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "xatmo-demo.nc", folder / "xatmo-demo.png"]
+    parts = [path.with_name(f".{path.stem}.part{path.suffix}") for path in paths]
+    demo.result.drop_encoding().to_netcdf(parts[0])
+    fig.savefig(parts[1], dpi=120)
+    for part, path in zip(parts, paths, strict=True):
+        part.replace(path)
+    return paths
 
 
 def draw(demo: Demo) -> Figure:

@@ -86,7 +86,7 @@ def find_axes(ds: xr.Dataset) -> Axes:
 
 
 def horizontal_candidates(ds: xr.Dataset) -> tuple[set[str], set[str]]:
-    """Return all dimensions that could be a latitude, and all that could be a longitude.
+    """Return the dimensions that could be a latitude, and those for longitude.
 
     A staggered grid has two of each.
     """
@@ -119,7 +119,7 @@ def vertical_coordinate(ds: xr.Dataset, dim: str) -> str | None:
 
 
 def _roles(ds: xr.Dataset) -> _Roles:
-    import cf_xarray  # noqa: F401, PLC0415 - registers .cf; slow to import
+    import cf_xarray  # noqa: F401 - registers .cf; slow to import
 
     coords = ds.coords.to_dataset()
     said = coords.cf.coordinates

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from xatmo.errors import FieldNotFoundError, LevelError
-from xatmo.fields.levels import Level, describe_levels
-from xatmo.fields.names import Found
+from xatmo.fields.levels import Level, coordinate_levels, describe_levels
+from xatmo.fields.names import Found, canonical_units, is_surface
+from xatmo.fields.units import same_dimension
 
-__all__ = ["Choice", "WINDS", "choose", "derivable"]
+__all__ = ["WINDS", "Choice", "choose", "derivable"]
 
 WINDS = ("eastward_wind", "northward_wind")
 _FROM_WINDS = ("atmosphere_relative_vorticity", "divergence_of_wind")
+
+_SEVERAL = (list, tuple, np.ndarray)
 
 Offers = dict[Level, list[Found]]
 
@@ -49,6 +54,43 @@ class Choice:
     notes: tuple[str, ...] = field(default=())
 
 
+@dataclass(frozen=True)
+class _Question:
+    """What the data offer and what the model accepts, seen together."""
+
+    ds: xr.Dataset
+    found: Mapping[str, Sequence[Found]]
+    offered: dict[str, list[Level]]
+    levels: tuple[Level, ...]
+
+    @property
+    def common(self) -> tuple[Level, ...]:
+        """Levels of all quantities; surface fields go with any level."""
+        profiles = [lvs for q, lvs in self.offered.items() if not is_surface(q)]
+        if not profiles:
+            return (Level("surface"),)
+        rest = profiles[1:]
+        return tuple(lv for lv in profiles[0] if all(lv in other for other in rest))
+
+    @property
+    def unsaid(self) -> bool:
+        """Whether the data do not tell what level they are at."""
+        return all(lv.kind == "unknown" for lv in self.common)
+
+    def accepts(self, level: Level) -> bool:
+        """Whether the model knows a level."""
+        return not self.levels or level in self.levels
+
+    def dim_of(self, levels: Sequence[Level]) -> str | None:
+        """Return the dimension of levels on which some of these lie."""
+        derived = any(q in _FROM_WINDS for q in self.offered)
+        for quantity in (*self.offered, *(WINDS if derived else ())):
+            for entry in self.found.get(quantity, ()):
+                if entry.level_dim is not None and set(levels) & set(entry.levels):
+                    return entry.level_dim
+        return None
+
+
 def derivable(found: Mapping[str, Sequence[Found]]) -> tuple[str, ...]:
     """Return the quantities that are not there but follow from winds that are."""
     u, v = (offers(found, q) for q in WINDS)
@@ -62,7 +104,7 @@ def choose(
     found: Mapping[str, Sequence[Found]],
     quantities: Sequence[str],
     levels: Sequence[Level] | None,
-    level: object,
+    level: Any,
 ) -> Choice:
     """Choose variables and levels for ``quantities``.
 
@@ -75,23 +117,25 @@ def choose(
     """
     offered = {q: _offered(found, q) for q in quantities}
     for quantity, offer in offered.items():
-        if not offer:
-            raise _missing(ds, found, quantity)
-    common = _common(offered)
-    if not common:
+        if offer:
+            continue
+        if quantity in _FROM_WINDS and all(q in found for q in WINDS):
+            raise _no_common({q: list(offers(found, q)) for q in WINDS})
+        raise _missing(ds, found, quantity)
+    question = _Question(ds, found, offered, tuple(levels or ()))
+    if not question.common:
         raise _no_common(offered)
     picked = _picked(level)
-    if picked is not None:
-        chosen, asked = _pick(common, picked, levels)
+    notes: tuple[str, ...] = ()
+    if picked is None:
+        chosen = asked = _acceptable(question)
+        as_dim = len(chosen) > 1 or question.dim_of(chosen) is not None
     else:
-        chosen = asked = _acceptable(ds, found, offered, common, levels)
-    as_dim = isinstance(level, list | tuple) or (
-        picked is None and (len(chosen) > 1 or _along_dim(found, quantities, chosen))
-    )
+        chosen, asked = _pick(question, picked), picked
+        as_dim = isinstance(level, _SEVERAL)
+        if chosen != asked:
+            notes = (f"the data name no level; taken as {asked[0]} as asked",)
     direct, derived = _sources(found, quantities, chosen)
-    notes = ()
-    if chosen != asked:
-        notes = (f"the data name no level; taken as {asked[0]} as asked",)
     return Choice(chosen, asked, direct, derived, as_dim, notes)
 
 
@@ -113,129 +157,67 @@ def _offered(found: Mapping[str, Sequence[Found]], quantity: str) -> list[Level]
     return levels
 
 
-def _common(offered: Mapping[str, list[Level]]) -> list[Level]:
-    """Levels of all quantities; surface fields go with any level."""
-    surface = Level("surface")
-    profiles = [levels for levels in offered.values() if levels != [surface]]
-    if not profiles:
-        return [surface]
-    return [lv for lv in profiles[0] if all(lv in other for other in profiles)]
-
-
-def _picked(level: object) -> tuple[Level, ...] | None:
+def _picked(level: Any) -> tuple[Level, ...] | None:
     if level is None:
         return None
-    several = level if isinstance(level, list | tuple) else [level]
-    return tuple(Level.parse(item) for item in several)
+    several = list(level) if isinstance(level, _SEVERAL) else [level]
+    return tuple(dict.fromkeys(Level.parse(item) for item in several))
 
 
-def _pick(
-    common: list[Level], picked: tuple[Level, ...], levels: Sequence[Level] | None
-) -> tuple[tuple[Level, ...], tuple[Level, ...]]:
-    strange = [lv for lv in picked if levels is not None and lv not in levels]
+def _pick(question: _Question, picked: tuple[Level, ...]) -> tuple[Level, ...]:
+    """Return the levels of the data that the user's choice stands for."""
+    strange = [lv for lv in picked if not question.accepts(lv)]
+    common = question.common
     if strange:
-        msg = f"The model does not know {describe_levels(strange)}."
-        raise LevelError(
-            msg,
-            found=f"level={_literal(picked)}",
-            needed=f"one of {describe_levels(levels or ())}",
-            hint=f"level={_literal(tuple(levels or ())[:1])}",
-        )
+        raise _unknown_to_model(question, picked, strange)
     if len({lv.kind for lv in picked}) > 1:
-        msg = "Levels of different kinds cannot be read together."
-        raise LevelError(
-            msg,
-            found=f"level={_literal(picked)}",
-            needed="pressures only, or heights only",
-            hint=f"level={_literal(picked[:1])}, then the others in calls of their own",
-        )
+        raise _mixed(picked)
     if all(lv in common for lv in picked):
-        return picked, picked
-    if len(picked) == 1 and [lv for lv in common if lv.kind == "unknown"] == common:
-        # The file does not say; the user does.
-        if len(common) == 1:
-            return tuple(common), picked
-    msg = f"The data have no {describe_levels(lv for lv in picked if lv not in common)}."
-    known = [lv for lv in common if levels is None or lv in levels]
-    raise LevelError(
-        msg,
-        found=describe_levels(common),
-        needed=f"level={_literal(picked)}",
-        hint=f"level={_literal((known or common)[:1])}",
-    )
+        return picked
+    if question.unsaid and len(picked) == len(common) == 1:
+        return common  # the file does not say; the user does
+    if question.unsaid:
+        raise _unsaid(question, picked)
+    raise _not_there(question, picked)
 
 
-def _acceptable(
-    ds: xr.Dataset,
-    found: Mapping[str, Sequence[Found]],
-    offered: Mapping[str, list[Level]],
-    common: list[Level],
-    levels: Sequence[Level] | None,
-) -> tuple[Level, ...]:
-    if common == [Level("surface")]:
-        return tuple(common)
-    if levels is None:
-        kinds = {lv.kind for lv in common}
-        if len(kinds) > 1:
+def _acceptable(question: _Question) -> tuple[Level, ...]:
+    """Return all levels of the kind that the model likes best, in the data's order."""
+    common, levels = question.common, question.levels
+    if all(is_surface(q) for q in question.offered):
+        return common
+    if not levels:
+        if len({lv.kind for lv in common}) > 1:
             raise _open(common)
-        return tuple(common)
+        return common
     first = next((lv for lv in levels if lv in common), None)
     if first is None:
-        raise _unacceptable(ds, found, offered, common, levels)
-    # All of the kind that the model likes best, in the order of the data.
-    kind = [lv for lv in common if lv.kind == first.kind]
-    strange = [lv for lv in kind if lv not in levels]
-    chosen = tuple(lv for lv in kind if lv in levels)
-    dim = _dim_of(found, offered, strange) if strange else None
+        raise _unsaid(question, levels) if question.unsaid else _none_known(question)
+    alike = [lv for lv in common if lv.kind == first.kind]
+    chosen = tuple(lv for lv in alike if lv in levels)
+    strange = [lv for lv in alike if lv not in levels]
+    dim = question.dim_of(strange)
     if dim is not None:
-        raise _too_many(ds, dim, strange, chosen, levels)
+        raise _too_many(question, dim, strange, chosen)
     return chosen
-
-
-def _entries(
-    found: Mapping[str, Sequence[Found]], quantities: Sequence[str]
-) -> list[Found]:
-    derived = [q for q in quantities if q in _FROM_WINDS]
-    names = [*quantities, *(WINDS if derived else ())]
-    return [entry for q in names for entry in found.get(q, ())]
-
-
-def _dim_of(
-    found: Mapping[str, Sequence[Found]],
-    quantities: Mapping[str, object] | Sequence[str],
-    levels: Sequence[Level],
-) -> str | None:
-    """Return the dimension of levels on which some of these levels lie."""
-    for entry in _entries(found, list(quantities)):
-        if entry.level_dim is not None and set(levels) & set(entry.levels):
-            return entry.level_dim
-    return None
-
-
-def _along_dim(
-    found: Mapping[str, Sequence[Found]],
-    quantities: Sequence[str],
-    levels: tuple[Level, ...],
-) -> bool:
-    return _dim_of(found, quantities, levels) is not None
 
 
 def _sources(
     found: Mapping[str, Sequence[Found]],
     quantities: Sequence[str],
     levels: tuple[Level, ...],
-) -> tuple[
-    dict[str, dict[Level, Found]], dict[str, dict[Level, tuple[Found, Found]]]
-]:
+) -> tuple[dict[str, dict[Level, Found]], dict[str, dict[Level, tuple[Found, Found]]]]:
     direct: dict[str, dict[Level, Found]] = {}
     derived: dict[str, dict[Level, tuple[Found, Found]]] = {}
     for quantity in quantities:
         table = offers(found, quantity)
         wanted = [lv for lv in levels if lv in table]
-        if not wanted and list(table) == [Level("surface")]:
-            wanted = [Level("surface")]
+        if is_surface(quantity):
+            wanted = list(table)[:1]
         direct[quantity] = {lv: _only(table[lv], quantity, lv) for lv in wanted}
-        rest = [lv for lv in levels if lv not in table] if quantity in _FROM_WINDS else []
+        rest = (
+            [lv for lv in levels if lv not in table] if quantity in _FROM_WINDS else []
+        )
         derived[quantity] = {lv: _winds(found, lv) for lv in rest}
     return direct, derived
 
@@ -272,7 +254,8 @@ def _missing(
         for e in entries
     ]
     named = {e.name for entries in found.values() for e in entries}
-    strange = [str(n) for n in ds.data_vars if n not in named]
+    maps = [n for n in ds.data_vars if ds[n].ndim > 1 and not _is_bounds(str(n))]
+    strange = [str(n) for n in maps if n not in named]
     parts = [", ".join(known[:8]) + (", ..." if len(known) > 8 else "")]
     if strange:
         parts.append("not recognised: " + ", ".join(strange[:8]))
@@ -281,14 +264,27 @@ def _missing(
         lacking = next((q for q in WINDS if q not in found), WINDS[0])
         needed = f"{quantity}, or eastward_wind and northward_wind at one level"
     msg = f"No variable holds {quantity}."
-    name = strange[0] if strange else "name"
+    name = next((n for n in strange if _could_be(ds[n], lacking)), None)
+    hint = f"xr.merge([ds, other]) with a dataset that holds {lacking}"
+    if name is not None:
+        hint = (
+            f'ds["{name}"].attrs["standard_name"] = "{lacking}", if that is what it is'
+        )
     return FieldNotFoundError(
         msg,
         found="; ".join(p for p in parts if p) or "no variables",
         needed=needed,
-        hint=f'add it, or if it is there: ds["{name}"].attrs["standard_name"] = '
-        f'"{lacking}"',
+        hint=hint,
     )
+
+
+def _is_bounds(name: str) -> bool:
+    return name.lower().endswith(("_bnds", "_bounds"))
+
+
+def _could_be(da: xr.DataArray, quantity: str) -> bool:
+    to = canonical_units(quantity)
+    return to is not None and same_dimension(str(da.attrs.get("units", "?")), to)
 
 
 def _no_common(offered: Mapping[str, list[Level]]) -> LevelError:
@@ -301,9 +297,44 @@ def _no_common(offered: Mapping[str, list[Level]]) -> LevelError:
     )
 
 
+def _unknown_to_model(
+    question: _Question, picked: Sequence[Level], strange: Sequence[Level]
+) -> LevelError:
+    msg = f"The model does not know {describe_levels(strange)}."
+    usable = [lv for lv in question.levels if lv in question.common]
+    return LevelError(
+        msg,
+        found=f"level={_literal(picked)}",
+        needed=f"one of {describe_levels(question.levels)}",
+        hint=f"level={_literal((usable or list(question.levels))[:1])}",
+    )
+
+
+def _mixed(picked: Sequence[Level]) -> LevelError:
+    msg = "Levels of different kinds cannot be read together."
+    return LevelError(
+        msg,
+        found=f"level={_literal(picked)}",
+        needed="pressures only, or heights only",
+        hint=f"level={_literal(picked[:1])}, then the others in calls of their own",
+    )
+
+
+def _not_there(question: _Question, picked: Sequence[Level]) -> LevelError:
+    absent = [lv for lv in picked if lv not in question.common]
+    known = [lv for lv in question.common if question.accepts(lv)]
+    msg = f"The data have no {describe_levels(absent)}."
+    return LevelError(
+        msg,
+        found=describe_levels(question.common),
+        needed=f"level={_literal(picked)}",
+        hint=f"level={_literal((known or list(question.common))[:1])}",
+    )
+
+
 def _open(common: Sequence[Level]) -> LevelError:
     msg = "The data have levels of several kinds."
-    clear = [lv for lv in common if lv.kind != "unknown"] or list(common)
+    clear = [lv for lv in common if lv.kind != "unknown"]
     return LevelError(
         msg,
         found=describe_levels(common),
@@ -312,56 +343,51 @@ def _open(common: Sequence[Level]) -> LevelError:
     )
 
 
-def _unacceptable(
-    ds: xr.Dataset,
-    found: Mapping[str, Sequence[Found]],
-    offered: Mapping[str, list[Level]],
-    common: Sequence[Level],
-    levels: Sequence[Level],
-) -> LevelError:
-    accepted = describe_levels(levels)
-    if all(lv.kind == "unknown" for lv in common):
-        dim = _dim_of(found, offered, list(common))
-        msg = "The data do not say what level they are at."
-        hint = f"level={_literal(levels[:1])}, if that is where they are"
-        if dim is not None and len(common) > 1:
-            hint = f'ds["{dim}"].attrs["units"] = "hPa", if it is a pressure'
-        return LevelError(
-            msg, found=describe_levels(common), needed=f"one of {accepted}", hint=hint
-        )
+def _unsaid(question: _Question, wanted: Sequence[Level]) -> LevelError:
+    dim = question.dim_of(question.common)
+    hint = f"level={_literal(wanted[:1])}, if that is where they are"
+    if dim is not None and len(question.common) > 1:
+        hint = f'ds["{dim}"].attrs["units"] = "hPa", if it is a pressure'
+    msg = "The data do not say what level they are at."
+    return LevelError(
+        msg,
+        found=describe_levels(question.common),
+        needed=f"one of {describe_levels(wanted)}",
+        hint=hint,
+    )
+
+
+def _none_known(question: _Question) -> LevelError:
+    accepted = describe_levels(question.levels)
     msg = "The model knows none of the levels of the data."
     return LevelError(
         msg,
-        found=describe_levels(common),
+        found=describe_levels(question.common),
         needed=f"one of {accepted}",
         hint=f"select or interpolate one of {accepted}, or choose another model",
     )
 
 
 def _too_many(
-    ds: xr.Dataset,
-    dim: str,
-    strange: Sequence[Level],
-    chosen: Sequence[Level],
-    levels: Sequence[Level],
+    question: _Question, dim: str, strange: Sequence[Level], chosen: Sequence[Level]
 ) -> LevelError:
     hint = f"level={_literal(chosen)}"
-    if dim in ds.indexes:
-        held = coordinate_values(ds, dim, chosen)
+    if dim in question.ds.indexes:
+        held = coordinate_values(question.ds, dim, chosen)
         hint = f"ds.sel({dim}={held}), or {hint}"
     msg = f"The model does not know all levels along {dim!r}."
     return LevelError(
         msg,
         found=f"also {describe_levels(strange)}",
-        needed=f"only {describe_levels(levels)}",
+        needed=f"only {describe_levels(question.levels)}",
         hint=hint,
     )
 
 
-def coordinate_values(ds: xr.Dataset, dim: str, levels: Sequence[Level]) -> list[object]:
+def coordinate_values(
+    ds: xr.Dataset, dim: str, levels: Sequence[Level]
+) -> list[object]:
     """Return the values that levels have in the user's own coordinate."""
-    from xatmo.fields.levels import coordinate_levels  # noqa: PLC0415
-
     held = coordinate_levels(ds[dim])
     values = ds[dim].values.tolist()
     return [values[held.index(level)] for level in levels]

@@ -20,9 +20,7 @@ __all__ = [
     "Grid",
     "area_weights",
     "cell_coordinates",
-    "from_canonical",
     "read_grid",
-    "to_canonical",
 ]
 
 # Shares of the median spacing. Rounded or single-precision coordinates stay below the
@@ -30,7 +28,7 @@ __all__ = [
 _EQUAL = 2e-3
 _NEARLY_EQUAL = 2e-2
 _GAUSSIAN = 0.1
-_NOISE = 1e-4  # degrees: coordinates in single precision, rounded to four digits
+NOISE = 1e-4  # degrees: coordinates in single precision, rounded to four digits
 _KEPT_ATTRS = ("standard_name", "long_name", "units", "axis")
 
 
@@ -112,67 +110,6 @@ def read_grid(ds: xr.Dataset | xr.DataArray, axes: Axes) -> Grid:
     )
 
 
-def to_canonical(da: xr.DataArray, grid: Grid) -> xr.DataArray:
-    """Bring an array on the user's grid into canonical orientation, lazily.
-
-    Parameters
-    ----------
-    da : DataArray
-        With the user's latitude and longitude dimensions.
-    grid : Grid
-
-    Returns
-    -------
-    DataArray
-        Dimensions ``(..., "latitude", "longitude")``. Only slices are taken: chunks
-        stay as they are, but for one cut where the longitudes are rotated.
-    """
-    lat, lon = grid.names
-    if grid.lat_flipped:
-        da = da.isel({lat: slice(None, None, -1)})
-    da = _reorder(da, lon, grid.lon_order)
-    # Other coordinates along these dimensions (bounds, masks) would need the same care.
-    extra = [n for n, c in da.coords.items() if {lat, lon} & set(c.dims)]
-    clash = [n for n in ("latitude", "longitude") if n in da.coords]
-    da = da.drop_vars({*extra, *clash}).rename({lat: "latitude", lon: "longitude"})
-    da = da.assign_coords(latitude=grid.latitude, longitude=grid.longitude)
-    return da.transpose(..., "latitude", "longitude")
-
-
-def from_canonical(result: xr.DataArray, grid: Grid) -> xr.DataArray:
-    """Put a result back into the user's orientation, names and longitudes.
-
-    Parameters
-    ----------
-    result : DataArray
-        With dimensions ``"latitude"`` (descending) and ``"longitude"`` (ascending), on
-        the grid points or on the centres of cells of several.
-    grid : Grid
-
-    Returns
-    -------
-    DataArray
-        Latitudes run as the user's; longitudes are in the user's convention, in its
-        order. Values that are the user's own are so to the last bit.
-    """
-    coords = {}
-    if "latitude" in result.dims:
-        y = result["latitude"].values
-        if grid.lat_flipped:
-            result, y = result.isel(latitude=slice(None, None, -1)), y[::-1]
-        coords["latitude"] = _snap(y, grid.user_latitude)
-    if "longitude" in result.dims:
-        order, coords["longitude"] = _user_order(result["longitude"].values, grid)
-        result = _reorder(result, "longitude", order)
-    result = result.drop_vars(list(coords))
-    names = dict(zip(("latitude", "longitude"), grid.names, strict=True))
-    for key, values in coords.items():
-        attrs = _axis_attrs(key, grid)
-        result = result.rename({key: names[key]})
-        result = result.assign_coords({names[key]: (names[key], values, attrs)})
-    return result
-
-
 def cell_coordinates(grid: Grid, stride: int) -> tuple[np.ndarray, np.ndarray]:
     """Coordinates at the centres of cells of ``stride`` by ``stride`` grid points.
 
@@ -250,7 +187,7 @@ def _values(coord: xr.DataArray) -> np.ndarray:
 
 def _ascends(y: np.ndarray, name: str) -> bool:
     steps = np.diff(y)
-    if np.abs(y).max() > 90 + _NOISE:
+    if np.abs(y).max() > 90 + NOISE:
         msg = f"{name!r} goes beyond the poles."
         raise GridError(
             msg,
@@ -272,15 +209,15 @@ def _ascends(y: np.ndarray, name: str) -> bool:
 
 
 def _unwrap(x: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Return the user's position, the value of each longitude, and whether it closes."""
+    """Return the user's position and the value of each longitude; if they close."""
     circle = np.mod(x, 360.0)
-    circle[circle > 360.0 - _NOISE] -= 360.0  # 359.99999 is 0 in single precision
+    circle[circle > 360.0 - NOISE] -= 360.0  # 359.99999 is 0 in single precision
     order = np.argsort(circle, kind="stable")
     order = _without_cyclic_point(order, circle, x, name)
     circle = circle[order]
     gaps = np.diff(circle, append=circle[0] + 360.0)
     step = float(np.median(gaps))
-    if gaps.max() <= step * (1 + _NEARLY_EQUAL) + _NOISE and order.size > 2:
+    if gaps.max() <= step * (1 + _NEARLY_EQUAL) + NOISE and order.size > 2:
         return order, np.maximum.accumulate(circle), True
     start = (int(np.argmax(gaps)) + 1) % order.size
     order, circle = np.roll(order, -start), np.roll(circle, -start)
@@ -292,7 +229,7 @@ def _without_cyclic_point(
 ) -> np.ndarray:
     """Drop the point that stands at both ends (0 and 360); refuse other repetitions."""
     keep = np.ones(order.size, dtype=bool)
-    same = np.flatnonzero(np.diff(circle[order]) < _NOISE)
+    same = np.flatnonzero(np.diff(circle[order]) < NOISE)
     for i in same:
         first, second = sorted(order[[i, i + 1]])
         if abs(x[first] - x[second]) < 180.0:
@@ -311,7 +248,7 @@ def _unevenness(x: np.ndarray) -> float:
     """Largest departure from the median spacing, as a share of it."""
     steps = np.abs(np.diff(x))
     typical = np.median(steps)
-    return float(max(np.abs(steps - typical).max() - _NOISE, 0.0) / typical)
+    return float(max(np.abs(steps - typical).max() - NOISE, 0.0) / typical)
 
 
 def _check_even(x: np.ndarray, uneven: float, most: float, name: str) -> None:
@@ -328,85 +265,6 @@ def _check_even(x: np.ndarray, uneven: float, most: float, name: str) -> None:
     )
 
 
-def _reorder(da: xr.DataArray, dim: str, order: np.ndarray) -> xr.DataArray:
-    """Take positions along a dimension, as slices where they are few runs."""
-    if np.array_equal(order, np.arange(da.sizes[dim])):
-        return da
-    runs = _runs(order)
-    if len(runs) > 3:
-        return da.isel({dim: order})
-    parts = [da.isel({dim: run}) for run in runs]
-    if len(parts) == 1:
-        return parts[0]
-    whole = da.chunks is not None and len(da.chunksizes[dim]) == 1
-    joined = xr.concat(
-        parts, dim=dim, coords="minimal", compat="override", join="override",
-        combine_attrs="override",
-    )
-    # One chunk around the globe has to stay one: some networks need it whole.
-    return joined.chunk({dim: -1}) if whole else joined
-
-
-def _runs(order: np.ndarray) -> list[slice]:
-    """The slices of consecutive positions, up or down, that make up an order."""
-    cuts = np.flatnonzero(np.abs(np.diff(order)) != 1) + 1
-    slices = []
-    for part in np.split(order, cuts):
-        step = 1 if part.size == 1 or part[1] > part[0] else -1
-        stop = int(part[-1]) + step
-        slices.append(slice(int(part[0]), None if stop < 0 else stop, step))
-    return slices
-
-
-def _user_order(x: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Return the order and the values in which the user would write longitudes."""
-    own = np.sort(grid.lon_order)  # the user's points, without a cyclic one
-    user = grid.user_longitude[own].astype(np.float64)
-    if x.size == grid.longitude.size and np.allclose(x, grid.longitude, atol=_NOISE):
-        order = np.argsort(grid.lon_order)
-        return order, grid.user_longitude[own]
-    values = _snap(_wrap(x, user), grid.user_longitude)
-    steps = np.diff(user)
-    if (steps > 0).all() or (steps < 0).all():
-        order = np.argsort(values, kind="stable")
-        order = order if steps[0] > 0 else order[::-1]
-    else:
-        # The user's path jumps once (170..179, -180..-170): follow it.
-        east = bool(np.median(steps) > 0)
-        half = 0.5 * grid.spacing[1]
-        start = user[0] - half if east else user[0] + half
-        away = np.mod((x - start) if east else (start - x), 360.0)
-        order = np.argsort(away, kind="stable")
-    return order, values[order]
-
-
-def _wrap(x: np.ndarray, user: np.ndarray) -> np.ndarray:
-    """Bring longitudes into the interval of 360 degrees that the user's are in."""
-    low, high = float(user.min()), float(user.max())
-    if 0 <= low and high < 360:
-        base = 0.0
-    elif -180 <= low and high < 180:
-        base = -180.0
-    elif low > 0 and high <= 360:
-        base = _NOISE  # (0, 360]
-    elif low > -180 and high <= 180:
-        base = -180.0 + _NOISE  # (-180, 180]
-    else:
-        base = low - _NOISE
-    return np.mod(x - base, 360.0) + base
-
-
-def _snap(x: np.ndarray, user: np.ndarray) -> np.ndarray:
-    """Take the user's own values where they agree, so that nothing is off by a bit."""
-    x = np.asarray(x, dtype=np.float64)
-    ordered = np.sort(user)
-    right = np.clip(np.searchsorted(ordered, x), 1, max(ordered.size - 1, 1))
-    left_near = np.abs(x - ordered[right - 1]) < np.abs(x - ordered[right])
-    nearest = np.where(left_near, ordered[right - 1], ordered[right])
-    same = np.abs(nearest - x) < _NOISE
-    return nearest if same.all() else np.where(same, nearest, x)
-
-
 def _block_mean(x: np.ndarray, stride: int) -> np.ndarray:
     starts = np.arange(0, x.size, stride)
     sizes = np.diff(starts, append=x.size)
@@ -420,9 +278,3 @@ def _round(step: float) -> float:
 
 def _kept(attrs: Any) -> dict[str, Any]:
     return {str(k): v for k, v in attrs.items() if k in _KEPT_ATTRS}
-
-
-def _axis_attrs(key: str, grid: Grid) -> dict[str, Any]:
-    own = grid.attrs[0 if key == "latitude" else 1]
-    units = "degrees_north" if key == "latitude" else "degrees_east"
-    return {**own, "standard_name": key, "units": units}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from xatmo.errors import FieldError, FieldNotFoundError
 
-__all__ = ["as_dataset"]
+__all__ = ["as_dataset", "unpack"]
+
+_PACKING = {"scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned"}
 
 _NAME_DIMS = ("variable", "channel", "var", "param", "parameter", "field", "band")
 
@@ -20,7 +23,7 @@ def as_dataset(obj: Any) -> xr.Dataset:
     ----------
     obj : Dataset, DataArray or DataTree node
         An array may hold several variables along a dimension of names (``variable``,
-        ``channel``). Packed integers are decoded.
+        ``channel``).
 
     Raises
     ------
@@ -43,7 +46,7 @@ def as_dataset(obj: Any) -> xr.Dataset:
             needed="a Dataset, DataArray or DataTree with named dimensions",
             hint="xr.open_dataset('file.nc')",
         )
-    return _decode(ds)
+    return ds
 
 
 def names_dim(da: xr.DataArray) -> str | None:
@@ -57,6 +60,7 @@ def names_dim(da: xr.DataArray) -> str | None:
 def _from_array(da: xr.DataArray) -> xr.Dataset:
     dim = names_dim(da)
     if dim is not None:
+        _check_names(da, dim)
         ds = da.to_dataset(dim=dim)
         # Units of the whole array would be wrong for all variables but one.
         if len(ds) > 1:
@@ -67,6 +71,20 @@ def _from_array(da: xr.DataArray) -> xr.Dataset:
     if name in da.coords:
         name = f"{name}_data"
     return da.to_dataset(name=name)
+
+
+def _check_names(da: xr.DataArray, dim: str) -> None:
+    names = da.indexes[dim]
+    if names.is_unique:
+        return
+    twice = names[names.duplicated()][0]
+    msg = f"Dimension {dim!r} holds the same name more than once."
+    raise FieldNotFoundError(
+        msg,
+        found=f"{twice!r} repeated in {dim!r}",
+        needed="each variable once",
+        hint=f"da.drop_duplicates({dim!r})",
+    )
 
 
 def _without(attrs: dict[Any, Any]) -> dict[Any, Any]:
@@ -89,20 +107,15 @@ def _from_tree(node: xr.DataTree) -> xr.Dataset:
     )
 
 
-def _decode(ds: xr.Dataset) -> xr.Dataset:
-    """Decode variables that are still packed (opened with ``mask_and_scale=False``)."""
-    packed = [
-        name
-        for name, variable in ds.data_vars.items()
-        if variable.dtype.kind in "iu"
-        and {"scale_factor", "add_offset"} & set(variable.attrs)
-    ]
-    if not packed:
-        return ds
-    decoded = xr.decode_cf(
-        ds[packed].reset_coords(drop=True),
-        decode_times=False,
-        decode_coords=False,
-        decode_timedelta=False,
-    )
-    return ds.assign({name: decoded[name].variable for name in packed})
+def unpack(da: xr.DataArray) -> xr.DataArray:
+    """Decode a variable that is still packed (opened with ``mask_and_scale=False``).
+
+    Lazily; packed integers become float32.
+    """
+    if not _PACKING & set(da.attrs):
+        return da
+    packed = xr.Dataset({"x": da.variable})
+    decoded = xr.decode_cf(packed, decode_times=False, decode_timedelta=False)["x"]
+    result = da.copy(data=decoded.data)
+    result.attrs = {k: v for k, v in da.attrs.items() if k not in _PACKING}
+    return result.astype(np.float32) if da.dtype.kind in "iu" else result

@@ -18,7 +18,15 @@ import xarray as xr
 
 from xatmo.errors import LevelError
 
-__all__ = ["Kind", "Level", "coordinate_levels", "is_vertical", "text_level"]
+__all__ = [
+    "Kind",
+    "Level",
+    "coordinate_levels",
+    "describe_levels",
+    "is_vertical",
+    "text_level",
+    "unknown_levels",
+]
 
 Kind = Literal["pressure", "height", "sigma", "model_level", "surface", "unknown"]
 
@@ -47,11 +55,13 @@ _MENTIONED = re.compile(
 # Standard pressure levels reach 1000; no model in use has more levels than this, so
 # larger numbers in a coordinate without units cannot be model levels.
 _MOST_MODEL_LEVELS = 200
-_USUAL_PRESSURES = frozenset(
-    (1, 2, 3, 5, 7, 10, 20, 30, 50, 70, 100, 125, 150, 175, 200, 225, 250, 300, 350)
-    + (400, 450, 500, 550, 600, 650, 700, 750, 775, 800, 825, 850, 875, 900, 925)
-    + (950, 975, 1000)
-)
+# fmt: off
+_USUAL_PRESSURES = frozenset((
+    1, 2, 3, 5, 7, 10, 20, 30, 50, 70, 100, 125, 150, 175, 200, 225, 250, 300, 350,
+    400, 450, 500, 550, 600, 650, 700, 750, 775, 800, 825, 850, 875, 900, 925,
+    950, 975, 1000,
+))
+# fmt: on
 _PLAIN_NAMES = frozenset({"level", "levels", "lev", "levelist", "lvl", "z"})
 _PRESSURE_NAMES = re.compile(
     r"plevs?|p_?levels?|pressure(_?levels?)?|pres|isobaric.*|lv_isbl.*|air_pressure"
@@ -163,12 +173,19 @@ def coordinate_levels(coord: xr.DataArray) -> tuple[Level, ...]:
         One per value.
     """
     if coord.chunks is not None or coord.dtype.kind not in "iuf":
-        return (Level("unknown"),) * coord.size
+        return unknown_levels(coord.size)
     values = np.atleast_1d(np.asarray(coord.values, dtype=float))
     kind, factor = _kind(str(coord.name), coord.attrs, values)
     if kind == "surface":
         return (Level("surface"),) * coord.size
     return tuple(Level(kind, value * factor) for value in values.tolist())
+
+
+def unknown_levels(count: int) -> tuple[Level, ...]:
+    """Return levels of which only the position is known."""
+    if count == 1:
+        return (Level("unknown"),)
+    return tuple(Level("unknown", position) for position in range(count))
 
 
 def is_vertical(name: str, attrs: Mapping[Any, Any]) -> bool:
@@ -215,9 +232,7 @@ def _kind(
     return "unknown", 1.0
 
 
-def _counts_model_levels(
-    lower: str, standard: str, attrs: Mapping[Any, Any]
-) -> bool:
+def _counts_model_levels(lower: str, standard: str, attrs: Mapping[Any, Any]) -> bool:
     # CAM writes hybrid levels in hPa (1000 * (A + B)): the attributes tell, the units
     # would mislead.
     long_name = _text(attrs, "long_name")
@@ -238,9 +253,9 @@ def _kind_without_units(
         if lower == "isobaricinpa" or largest > 1100:
             return "pressure", 0.01
         return "pressure", 1.0
-    if lower in _PLAIN_NAMES and largest > _MOST_MODEL_LEVELS:
-        if set(values.tolist()) <= _USUAL_PRESSURES:
-            return "pressure", 1.0
+    usual = set(values.tolist()) <= _USUAL_PRESSURES
+    if lower in _PLAIN_NAMES and usual and largest > _MOST_MODEL_LEVELS:
+        return "pressure", 1.0
     if lower == "levelist":
         return "model_level", 1.0
     return "unknown", 1.0

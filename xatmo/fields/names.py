@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import xarray as xr
 
-from xatmo.errors import AtmoError
 from xatmo.fields.axes import (
     Axes,
     find_axes,
@@ -25,7 +24,7 @@ from xatmo.fields.axes import (
     level_dim_of,
     vertical_coordinate,
 )
-from xatmo.fields.levels import Level, coordinate_levels, is_vertical, text_level
+from xatmo.fields.levels import Level, coordinate_levels, is_vertical, text_level, unknown_levels
 
 __all__ = [
     "Axes",
@@ -35,6 +34,7 @@ __all__ = [
     "canonical_units",
     "find_axes",
     "find_quantities",
+    "is_surface",
     "known_name",
 ]
 
@@ -51,6 +51,7 @@ _SUFFIXES: tuple[tuple[re.Pattern[str], str | None], ...] = tuple(
         (r"_p\d+_l(?:100|103|104|105)_g[a-z]+\d+", None),
         (r"_p\d+_l(?:1|101)_g[a-z]+\d+", "surface"),
         (r"_(?:surface|sfc|meansealevel)", "surface"),
+        (r"_(?:isobaric|height_above_ground|sigma|hybrid)", None),
         (r"[_ ]?(\d+)[_ ]?(?:hpa|mb)", "pressure"),
         (r"[_ ]?(\d+)[_ ]?m(?:etres?)?(?:_?above_?ground)?", "height"),
         (r"_?(\d+)", "bare"),
@@ -83,7 +84,7 @@ class Found:
         As the attributes have them.
     how : str
         What it was recognised by: ``"standard_name"``, ``"name"``,
-        ``"GRIB_shortName"``, ``"short_name"`` or ``"long_name"``.
+        ``"GRIB_shortName"``, ``"short_name"``, ``"GRIB_cfVarName"`` or ``"long_name"``.
     """
 
     name: str
@@ -121,7 +122,7 @@ def find_quantities(ds: xr.Dataset) -> dict[str, list[Found]]:
             longitudes and not longitudes & dims
         ):
             continue
-        entry = _recognise(ds, str(name))
+        entry = _recognise(ds, name) if isinstance(name, str) else None
         if entry is not None:
             found.setdefault(entry.quantity, []).append(entry)
     return found
@@ -170,6 +171,11 @@ def assumed_units(name: str, attrs: Mapping[Any, Any], quantity: str) -> str | N
         if entry is not None and tables.quantity(table) == quantity:
             return entry.get("assume", entry["units"])
     return None
+
+
+def is_surface(quantity: str) -> bool:
+    """Whether a quantity has no level (surface pressure, precipitation)."""
+    return _tables().surface(quantity)
 
 
 class _Tables:
@@ -236,8 +242,7 @@ def _recognise(ds: xr.Dataset, name: str) -> Found | None:
 
 def _meaning(name: str, attrs: Mapping[Any, Any]) -> tuple[_Meaning | None, str]:
     by_name = [
-        (_meaning_of_name(str(text)), how)
-        for text, how in _names_of(name, attrs)
+        (_meaning_of_name(str(text)), how) for text, how in _names_of(name, attrs)
     ]
     standard = str(attrs.get("standard_name", "")).strip()
     if standard and standard != "unknown":
@@ -296,8 +301,10 @@ def _with_suffix(
     value = float(match[1])
     if kind == "height":
         return _Meaning(base.quantity, Level("height", value))
-    lowest = 1 if kind == "pressure" or "_" in stem or len(stem) > 5 else (
-        _LOWEST_BARE_PRESSURE
+    lowest = (
+        1
+        if kind == "pressure" or "_" in stem or len(stem) > 5
+        else (_LOWEST_BARE_PRESSURE)
     )
     if not lowest <= value <= _HIGHEST_PRESSURE:
         return None
@@ -322,7 +329,7 @@ def _bare_long_name(attrs: Mapping[Any, Any]) -> str:
 def _levels_along(ds: xr.Dataset, dim: str) -> tuple[Level, ...]:
     name = vertical_coordinate(ds, dim)
     if name is None:
-        return (_UNKNOWN,) * ds.sizes[dim]
+        return unknown_levels(ds.sizes[dim])
     return coordinate_levels(ds[name])
 
 
@@ -350,11 +357,3 @@ def _scalar_level(ds: xr.Dataset, name: str) -> Level | None:
             if levels[0].kind != "unknown":
                 return levels[0]
     return None
-
-
-def resolve_or_none(ds: xr.Dataset) -> Axes | None:
-    """Return the axes, or None where they cannot be found."""
-    try:
-        return find_axes(ds)
-    except AtmoError:
-        return None

@@ -114,6 +114,16 @@ def same_dimension(units: str, to: str) -> bool:
         return False
 
 
+def changes_values(units: str, to: str, quantity: str) -> bool:
+    """Whether a conversion is more than another spelling (False if there is none)."""
+    if normalise(units) == normalise(to):
+        return False
+    try:
+        return factor_offset(units, to, quantity) != (1.0, 0.0)
+    except Exception:  # as above; convert() will say what is wrong
+        return False
+
+
 def normalise(units: str) -> str:
     """Return units in a spelling that pint reads."""
     text = " ".join(str(units).split())
@@ -147,7 +157,7 @@ def factor_offset(units: str, to: str, quantity: str = "") -> tuple[float, float
 
 @cache
 def _registry() -> Any:
-    import cf_xarray.units  # noqa: PLC0415 - teaches pint to read CF; slow to import
+    import cf_xarray.units  # teaches pint to read CF; slow to import
 
     return cf_xarray.units.units
 

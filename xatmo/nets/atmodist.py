@@ -9,6 +9,7 @@ gives the distance.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -71,6 +72,15 @@ class Encoder(nn.Module):
         for stride in self.downscalings:
             size = -(-size // stride)
         return size
+
+    def stride(self, layer: str) -> int:
+        """Grid points per cell of a layer."""
+        return math.prod(self.downscalings[: self.layers.index(layer) + 3])
+
+    def features(self, layer: str) -> int:
+        """Channels of a layer."""
+        stage = self.stages[self.layers.index(layer)]
+        return stage[-1].bn2.num_features  # type: ignore[index, union-attr, return-value]
 
     def forward(
         self, x: Tensor, layer: str | None = None, periodic: bool = False
@@ -148,7 +158,7 @@ class AtmoDist(nn.Module):
         super().__init__()
         self.encoder = Encoder(**encoder)  # type: ignore[arg-type]
         rows, columns = (self.encoder.cells(n) for n in patch)
-        features = self.encoder.stages[-1][-1].bn2.num_features  # type: ignore
+        features = self.encoder.features(self.encoder.layers[-1])
         self.head = ComparisonHead(
             features, (rows, columns), n_classes, head_width, dropout
         )

@@ -117,6 +117,7 @@ class PairSampler:
         seed: int,
     ) -> None:
         self.stores, self.sampling, self.seed = stores, sampling, seed
+        self.weights, self.levels = weights, levels
         self.level_index = [levels.index(store.level) for store in stores]
         seconds = sampling.step_hours * 3600
         self.pairs = [
@@ -128,6 +129,16 @@ class PairSampler:
         counts = np.array([[len(p) for p in lags] for lags in self.pairs], float)
         shares = counts * np.asarray(weights)[:, None]
         self.shares = shares / shares.sum(axis=0, keepdims=True)
+
+    def only(self, level: str) -> PairSampler:
+        """Return the same sampler on one of its levels."""
+        kept = [
+            (store, weight)
+            for store, weight in zip(self.stores, self.weights, strict=True)
+            if store.level == level
+        ]
+        stores, weights = ([pair[i] for pair in kept] for i in (0, 1))
+        return PairSampler(stores, weights, self.levels, self.sampling, self.seed)
 
     def batch(self, number: int, size: int) -> Batch:
         """Return batch ``number``, always the same for the same seed."""
