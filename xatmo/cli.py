@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -198,7 +199,11 @@ def _demo(arguments: argparse.Namespace) -> int:
 
     ds = open_file(arguments.file) if arguments.file else open_sample(chunks={})
     print(summarize(ds).text(), end="\n\n")
-    demo = run_demo(ds, model=arguments.model, level=arguments.level)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        demo = run_demo(ds, model=arguments.model, level=arguments.level)
+    for note in dict.fromkeys(str(warning.message) for warning in caught):
+        print(f"note: {note}\n")
     demo = compute(demo, progress=True)
     print(table(demo))
     for path in save(demo, draw(demo), Path(arguments.out)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from xatmo.matching import Prepared, prepare
 from xatmo.metrics import by_lag, lag_hours, pairwise_rmse
 from xatmo.sample import open_sample
 from xatmo.zoo import load_model
+from xatmo.zoo.files import draft
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,7 +40,6 @@ class Demo:
     result: xr.Dataset
     model: str
     time: str | None
-    pair: tuple[int, int]
 
 
 def open_file(path: str | Path) -> xr.Dataset:
@@ -94,30 +95,34 @@ def run_demo(
     Returns
     -------
     Demo
-        ``result`` is lazy: ``embedding``, ``vorticity``, and for a series
-        ``distance_map``, ``distance`` and ``rmse`` of all pairs.
+        ``result`` is lazy: ``embedding``, the two states of the maps as
+        ``vorticity`` on the grid of the input, and for a series ``distance_map``,
+        ``distance`` and ``rmse`` of all pairs.
     """
     ds = open_sample(chunks={}) if ds is None else ds
     found = load_model(model, capability="distance")
-    data = prepare(ds, found, capability="distance", level=level)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about levels that are not chosen below
+        data = prepare(ds, found, capability="distance", level=level)
     if len(data.fields.levels) > 1:
         level = str(data.fields.levels[0])
     ds = _one_series(ds, data)
     data = prepare(ds, found, capability="distance", level=level)
     vorticity = _vorticity(data.fields)
     result = xr.Dataset({"embedding": embed(ds, found, level=level)})
-    result["vorticity"] = restore(vorticity, data.fields)
     time = data.fields.axes.time
     if time not in vorticity.dims or vorticity.sizes[time] < 2:
-        return Demo(result, found.name, None, (0, 0))
+        result["vorticity"] = _states(vorticity, data.fields, [0])
+        return Demo(result, found.name, None)
     pair = _pair(ds[time]) if time in ds.coords else (0, 1)
+    result["vorticity"] = _states(vorticity, data.fields, list(pair))
     first, later = (ds.isel({time: i}) for i in pair)
     apart = distance(first, later, found, level=level)
-    result["distance_map"] = apart.drop_vars(time, errors="ignore")
+    result["distance_map"] = apart.reset_coords(drop=True)
     result["distance"] = distance(ds, model=found, pairwise=True, level=level)
     result["rmse"] = pairwise_rmse(vorticity, _row_weights(data.fields), str(time))
     result["rmse"].attrs = {"long_name": "RMSE of vorticity", "units": "s-1"}
-    return Demo(result, found.name, time, pair)
+    return Demo(result, found.name, time)
 
 
 def _one_series(ds: xr.Dataset, data: Prepared) -> xr.Dataset:
@@ -138,6 +143,17 @@ def _vorticity(fields: Fields) -> xr.DataArray:
     if fields.level_dim is not None:
         field = field.isel({fields.level_dim: 0}, drop=True)
     return field
+
+
+def _states(vorticity: xr.DataArray, fields: Fields, times: list[int]) -> xr.DataArray:
+    """The states that are drawn, on dimensions of their own: cells are coarser."""
+    axes = fields.axes
+    picked = restore(vorticity, fields)
+    names = {d: f"{d}_input" for d in (axes.latitude, axes.longitude)}
+    if axes.time in picked.dims:
+        picked = picked.isel({axes.time: times})
+        names[str(axes.time)] = "state"
+    return picked.rename(names)
 
 
 def _row_weights(fields: Fields) -> xr.DataArray:
@@ -166,7 +182,7 @@ def compute(demo: Demo, *, progress: bool) -> Demo:
             result[f"{name}_by_lag"] = curve["mean"].assign_attrs(result[name].attrs)
             result[f"{name}_by_lag_std"] = curve["std"].assign_attrs(result[name].attrs)
             result["pairs"] = curve["count"]
-    return Demo(result, demo.model, demo.time, demo.pair)
+    return Demo(result, demo.model, demo.time)
 
 
 def table(demo: Demo) -> str:
@@ -190,13 +206,11 @@ def table(demo: Demo) -> str:
 
 def save(demo: Demo, fig: Figure, folder: Path) -> list[Path]:
     """Write ``xatmo-demo.nc`` and ``xatmo-demo.png``, each whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "xatmo-demo.nc", folder / "xatmo-demo.png"]
-    parts = [path.with_name(f".{path.stem}.part{path.suffix}") for path in paths]
-    demo.result.drop_encoding().to_netcdf(parts[0])
-    fig.savefig(parts[1], dpi=120)
-    for part, path in zip(parts, paths, strict=True):
-        part.replace(path)
+    with draft(paths[0]) as part:
+        demo.result.drop_encoding().to_netcdf(part, engine="netcdf4")
+    with draft(paths[1]) as part:
+        fig.savefig(part, format="png", dpi=120)
     return paths
 
 
@@ -204,7 +218,7 @@ def draw(demo: Demo) -> Figure:
     """Draw the two states, their distance, and distance against time lag."""
     from xatmo.plot import figure, lag_curves, world_map
 
-    result, time = demo.result, demo.time
+    result = demo.result
     fig = figure(figsize=(13, 7.2), layout="constrained")
     fig.suptitle(f"AtmoDist distance, {demo.model}", x=0.01, ha="left")
     axes = fig.subplots(2, 2)
@@ -212,20 +226,16 @@ def draw(demo: Demo) -> Figure:
     spread = float(np.nanpercentile(np.abs(vorticity), 98))
     style = {"cmap": "RdBu_r", "vmin": -spread, "vmax": spread}
     label = "relative vorticity ($10^{-5}$ s$^{-1}$)"
-    dims = [d for d in vorticity.dims if d in result["embedding"].dims]
-    lead = {d: 0 for d in dims[:-2]} if time is None else {}
-    if time is None:
-        state = vorticity.isel(lead)
-        world_map(state, axes[0, 0], title="the state", label=label, **style)
-        size = np.sqrt((result["embedding"].isel(lead) ** 2).mean("feature"))
+    if demo.time is None:
+        world_map(_one(vorticity, 2), axes[0, 0], title="state", label=label, **style)
+        size = np.sqrt((_one(result["embedding"], 3) ** 2).mean("feature"))
         title, label = "size of its embedding", "root mean square feature (1)"
         world_map(size, axes[0, 1], title=title, label=label, cmap="viridis")
         for ax in axes[1]:
             ax.set_axis_off()
         return fig
-    for ax, index in zip(axes[0], demo.pair, strict=True):
-        state = vorticity.isel({time: index})
-        world_map(state, ax, title=_when(state, time), label=label, **style)
+    for ax, state in zip(axes[0], vorticity, strict=True):
+        world_map(state, ax, title=_when(state), label=label, **style)
     world_map(
         result["distance_map"],
         axes[1, 0],
@@ -247,5 +257,9 @@ def _curve(result: xr.Dataset, name: str, scale: float) -> tuple[Any, Any]:
     return tuple(result[f"{name}_by_lag{end}"].values * scale for end in ("", "_std"))
 
 
-def _when(state: xr.DataArray, time: str) -> str:
-    return str(state[time].values)[:16].replace("T", " ") if time in state.coords else ""
+def _one(field: xr.DataArray, ndim: int) -> xr.DataArray:
+    return field.isel({d: 0 for d in field.dims[:-ndim]})
+
+
+def _when(state: xr.DataArray) -> str:
+    return str(state["state"].values)[:16].replace("T", " ") if state.coords else ""

@@ -142,7 +142,8 @@ def _matched(
     time = fields.axes.time
     if time in first.dims and time in second.dims:
         first, second = _align(first, second, str(time), join)
-    first, second = (x.drop_vars(_SPACE) for x in (first, second))
+    # Equal to rounding is checked; the coordinates of the first one stand.
+    second = second.assign_coords({d: first[d] for d in _SPACE})
     with xr.set_options(arithmetic_join="exact"):
         squares = (first - second) ** 2
     return squares.mean("feature", dtype=np.float64)
@@ -167,6 +168,7 @@ def _pairwise(
     scale = np.sqrt(weights / weights.sum() / first.sizes["feature"])
     a = first.astype(np.float64) * scale
     b = (second.astype(np.float64) * scale).rename({time: f"{time}_other"})
+    b = b.assign_coords({d: a[d] for d in _SPACE})
     products = xr.dot(a, b, dim=dims)
     squares = xr.dot(a, a, dim=dims) + xr.dot(b, b, dim=dims)
     return (squares - 2 * products).clip(min=0)

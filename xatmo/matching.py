@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from xatmo.errors import AtmoError, ExtrapolationWarning, GridError
@@ -142,5 +144,14 @@ def _warn_untrained(fields: Fields, card: Card) -> None:
             f"{card.name} was trained at {trained}; at {', '.join(new)} only its "
             "normalisation is known: read the results as extrapolation",
             ExtrapolationWarning,
-            stacklevel=4,
+            stacklevel=_outside(),
         )
+
+
+def _outside() -> int:
+    """Return the stack level of the user's own line, however deep the call is."""
+    package = str(Path(__file__).parent)
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(package):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -1,5 +1,6 @@
 """Headers as the data centres write them, made small; and the real files if there."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -25,7 +26,13 @@ def no_compute():
     def refuse(dsk, keys, **kwargs):
         pytest.fail("dask was asked to compute")
 
-    return dask.config.set(scheduler=refuse)
+    @contextlib.contextmanager
+    def context():
+        # dask.config.set works from its construction on, not from its `with`.
+        with dask.config.set(scheduler=refuse):
+            yield
+
+    return context()
 
 
 @pytest.fixture
@@ -76,7 +83,11 @@ def _make(
     shape = [len(coords[d]) if d == time else len(coords[d][1]) for d in dims]
     ramp = np.arange(np.prod(shape)).reshape(shape)
     data = {
-        name: (dims, (np.sin(0.1 * ramp + i)).astype(dtype), (attrs or {}).get(name, {}))
+        name: (
+            dims,
+            (np.sin(0.1 * ramp + i)).astype(dtype),
+            (attrs or {}).get(name, {}),
+        )
         for i, name in enumerate(names)
     }
     ds = xr.Dataset(data, coords)

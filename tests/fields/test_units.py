@@ -13,7 +13,15 @@ def _da(values, units=None, name="x", dtype="float32"):
 
 @pytest.mark.parametrize(
     "units",
-    ["m s**-1", "m s-1", "m/s", "m s^-1", "meters/second", "m.s-1", "metres per second"],
+    [
+        "m s**-1",
+        "m s-1",
+        "m/s",
+        "m s^-1",
+        "meters/second",
+        "m.s-1",
+        "metres per second",
+    ],
 )
 def test_spellings_of_wind(units):
     result = convert(_da([3.0], units), "m s-1", "eastward_wind")
@@ -80,7 +88,9 @@ def test_the_input_is_left_alone():
 
 
 def test_other_dimension():
-    with pytest.raises(UnitsError, match="'t2m' is in 'Pa', which cannot become 'K'") as e:
+    with pytest.raises(
+        UnitsError, match="'t2m' is in 'Pa', which cannot become 'K'"
+    ) as e:
         convert(_da([1.0], "Pa", "t2m"), "K", "air_temperature")
     assert 'ds["t2m"].attrs["units"] = "K"' in str(e.value)
     assert "units='Pa'" in str(e.value)
@@ -93,7 +103,9 @@ def test_unreadable():
 
 
 def test_none_at_all():
-    with pytest.warns(UnitsWarning, match="'u10' has no units; 'm s-1' assumed") as seen:
+    with pytest.warns(
+        UnitsWarning, match="'u10' has no units; 'm s-1' assumed"
+    ) as seen:
         result = convert(_da([1.0], None, "u10"), "m s-1", "eastward_wind")
     assert result.attrs["units"] == "m s-1"
     assert 'ds["u10"].attrs["units"] = "m s-1"' in str(seen[0].message)

@@ -146,7 +146,7 @@ def _low(name: object) -> str:
 
 def _horizontal(ds: xr.Dataset, roles: _Roles, key: str) -> str:
     names: list[str] = getattr(roles, key)
-    dims = [n for n in dict.fromkeys(names) if n in ds.dims]
+    dims = [str(d) for d in ds.dims if d in names]
     if len(dims) > 1:
         dims = _most_used(ds, dims)
     if len(dims) > 1:
@@ -212,17 +212,19 @@ def _no_axis(ds: xr.Dataset, key: str, names: list[str]) -> Exception:
     standard = {str(v.attrs.get("standard_name", "")) for v in ds.variables.values()}
     dims = ", ".join(f"{name} ({size})" for name, size in ds.sizes.items())
     flat = [n for n in names or _fields_named(ds, key) if n in ds.variables]
-    if any(ds.variables[n].ndim == 2 for n in flat):
+    if flat and all(ds.variables[n].ndim == 0 for n in flat):
+        return _point(flat[0], key)
+    if any(ds.variables[n].ndim > 1 for n in flat):
         return _grid_error("curvilinear", f"two-dimensional {', '.join(flat)}; {dims}")
-    if standard & _PROJECTED or {"x", "y"} <= set(map(_low, ds.dims)):
-        return _grid_error("projected", f"dimensions {dims}")
-    if standard & _ROTATED or {"rlat", "rlon"} <= set(ds.dims):
-        return _grid_error("rotated", f"dimensions {dims}")
     along = [ds.variables[n].dims[0] for n in flat if ds.variables[n].ndim == 1]
     if along and _shared(ds, str(along[0])):
         return _grid_error("unstructured", f"{flat[0]} along {along[0]!r}; {dims}")
     if along:
         return _swap(flat[0], str(along[0]), dims)
+    if standard & _ROTATED or {"rlat", "rlon"} <= set(ds.dims):
+        return _grid_error("rotated", f"dimensions {dims}")
+    if standard & _PROJECTED or {"x", "y"} <= set(map(_low, ds.dims)):
+        return _grid_error("projected", f"dimensions {dims}")
     msg = f"No {key} was found."
     return FieldNotFoundError(
         msg,
@@ -252,6 +254,16 @@ def _grid_error(kind: str, found: str) -> GridError:
     msg = f"The grid is {kind}: latitude and longitude are not its dimensions."
     needed = "one-dimensional latitude and longitude, in degrees"
     return GridError(msg, found=found, needed=needed, hint=_REGRID)
+
+
+def _point(name: str, key: str) -> GridError:
+    msg = f"There is a single {key}: {name!r} is no dimension."
+    return GridError(
+        msg,
+        found=f"a scalar coordinate {name!r}",
+        needed="a map of at least 2 x 2 points",
+        hint=f"select a region, not a point: ds.sel({name}=slice(...))",
+    )
 
 
 def _swap(name: str, dim: str, dims: str) -> GridError:

@@ -16,10 +16,10 @@ import xarray as xr
 
 from xatmo.errors import AlignmentError, FieldError
 from xatmo.fields.axes import Axes, find_axes
-from xatmo.fields.choose import Choice, choose, coordinate_values
+from xatmo.fields.choose import Choice, choose
 from xatmo.fields.grid import Grid, read_grid
 from xatmo.fields.inputs import as_dataset, unpack
-from xatmo.fields.levels import Level
+from xatmo.fields.levels import Level, coordinate_values
 from xatmo.fields.names import (
     Found,
     assumed_units,
@@ -290,7 +290,7 @@ class _Reader:
     def _values(self, levels: Iterable[Level]) -> list[Any]:
         levels = list(levels)
         if self.level_dim in self.ds.indexes:
-            return coordinate_values(self.ds, str(self.level_dim), levels)
+            return coordinate_values(self.ds[self.level_dim], levels)
         return [level.value for level in levels]
 
     def _level_dims(self) -> list[str]:

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from xatmo.errors import FieldNotFoundError, LevelError
-from xatmo.fields.levels import Level, coordinate_levels, describe_levels
+from xatmo.fields.levels import Level, coordinate_values, describe_levels
 from xatmo.fields.names import Found, canonical_units, is_surface
 from xatmo.fields.units import same_dimension
 
@@ -231,12 +231,24 @@ def _only(entries: list[Found], quantity: str, level: Level) -> Found:
     if len(entries) == 1:
         return entries[0]
     names = [entry.name for entry in entries]
+    if len(set(names)) == 1:
+        raise _twice(entries[0], level)
     msg = f"Several variables claim to be {quantity} at {level}."
     raise FieldNotFoundError(
         msg,
         found=", ".join(f"{e.name} ({e.units}, by its {e.how})" for e in entries),
         needed="one of them",
         hint=f"ds.drop_vars({names[1]!r})",
+    )
+
+
+def _twice(entry: Found, level: Level) -> LevelError:
+    msg = f"{entry.name!r} holds {level} more than once."
+    return LevelError(
+        msg,
+        found=describe_levels(entry.levels),
+        needed=f"each level along {entry.level_dim!r} once",
+        hint=f"ds.drop_duplicates({entry.level_dim!r})",
     )
 
 
@@ -373,7 +385,7 @@ def _too_many(
 ) -> LevelError:
     hint = f"level={_literal(chosen)}"
     if dim in question.ds.indexes:
-        held = coordinate_values(question.ds, dim, chosen)
+        held = coordinate_values(question.ds[dim], chosen)
         hint = f"ds.sel({dim}={held}), or {hint}"
     msg = f"The model does not know all levels along {dim!r}."
     return LevelError(
@@ -382,12 +394,3 @@ def _too_many(
         needed=f"only {describe_levels(question.levels)}",
         hint=hint,
     )
-
-
-def coordinate_values(
-    ds: xr.Dataset, dim: str, levels: Sequence[Level]
-) -> list[object]:
-    """Return the values that levels have in the user's own coordinate."""
-    held = coordinate_levels(ds[dim])
-    values = ds[dim].values.tolist()
-    return [values[held.index(level)] for level in levels]

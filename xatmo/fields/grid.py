@@ -165,6 +165,14 @@ def _values(coord: xr.DataArray) -> np.ndarray:
             needed="degrees",
             hint=f"ds.assign_coords({name}=ds[{name!r}].astype(float))",
         )
+    if str(coord.attrs.get("units", "")).lower().startswith("rad"):
+        msg = f"{name!r} is in radians."
+        raise GridError(
+            msg,
+            found=f"{name} in {coord.attrs['units']}",
+            needed="degrees",
+            hint=f"ds.assign_coords({name}=np.rad2deg(ds[{name!r}]))",
+        )
     x = np.asarray(coord.values, dtype=np.float64)
     if x.size < 2:
         msg = f"There are fewer than two points along {name!r}."

@@ -22,6 +22,7 @@ __all__ = [
     "Kind",
     "Level",
     "coordinate_levels",
+    "coordinate_values",
     "describe_levels",
     "is_vertical",
     "text_level",
@@ -179,6 +180,12 @@ def coordinate_levels(coord: xr.DataArray) -> tuple[Level, ...]:
     if kind == "surface":
         return (Level("surface"),) * coord.size
     return tuple(Level(kind, value * factor) for value in values.tolist())
+
+
+def coordinate_values(coord: xr.DataArray, levels: Iterable[Level]) -> list[Any]:
+    """Return the values that levels have in the user's own coordinate."""
+    held, values = coordinate_levels(coord), coord.values.tolist()
+    return [values[held.index(level)] for level in levels]
 
 
 def unknown_levels(count: int) -> tuple[Level, ...]:

@@ -24,7 +24,13 @@ from xatmo.fields.axes import (
     level_dim_of,
     vertical_coordinate,
 )
-from xatmo.fields.levels import Level, coordinate_levels, is_vertical, text_level, unknown_levels
+from xatmo.fields.levels import (
+    Level,
+    coordinate_levels,
+    is_vertical,
+    text_level,
+    unknown_levels,
+)
 
 __all__ = [
     "Axes",
@@ -98,7 +104,6 @@ class Found:
 class _Meaning(NamedTuple):
     quantity: str
     level: Level | None = None
-    firm: bool = True  # an exact entry of the table, not a number after a name
 
 
 def find_quantities(ds: xr.Dataset) -> dict[str, list[Found]]:
@@ -308,7 +313,7 @@ def _with_suffix(
     )
     if not lowest <= value <= _HIGHEST_PRESSURE:
         return None
-    return _Meaning(base.quantity, Level("pressure", value), kind == "pressure")
+    return _Meaning(base.quantity, Level("pressure", value))
 
 
 def _strip(name: str) -> str:
@@ -335,11 +340,11 @@ def _levels_along(ds: xr.Dataset, dim: str) -> tuple[Level, ...]:
 
 def _single_level(ds: xr.Dataset, name: str, meaning: _Meaning) -> Level:
     """The level of a variable without a dimension of levels."""
-    if meaning.level is not None and meaning.firm:
-        return meaning.level
-    # "u950" with the comment "sigma level 0.95" is not at 950 hPa.
-    attrs = ds.variables[name].attrs
-    written = _level_in(attrs)
+    if meaning.level == _SURFACE:
+        return _SURFACE
+    # "u950" with the comment "sigma level 0.95" is not at 950 hPa; but a scalar
+    # coordinate of a dataset (after ``ds.sel(level=850)``) does not move its u10.
+    written = _level_in(ds.variables[name].attrs)
     return written or meaning.level or _scalar_level(ds, name) or _UNKNOWN
 
 

@@ -195,7 +195,7 @@ def _warn_missing(da: xr.DataArray, units: str) -> None:
 
 def _outside() -> int:
     """Levels up the stack to the line of the user's that led here."""
-    frame, level = sys._getframe(1), 0
+    frame, level = sys._getframe(1), 1
     while frame is not None and frame.f_globals.get("__name__", "").startswith(
         "xatmo."
     ):

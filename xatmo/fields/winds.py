@@ -62,6 +62,9 @@ def vorticity_divergence(
     hemisphere. Mon. Wea. Rev. 87, 333-345 (the wave used for verification).
     """
     lat, lon = dims
+    if u.chunks is not None or v.chunks is not None:
+        # Joined here, since Dask's own way may cut the other dimensions for it.
+        u, v = (x.chunk({lat: -1, lon: -1}) for x in (u, v))
     result = xr.apply_ufunc(
         _vorticity_divergence,
         u,
@@ -74,7 +77,6 @@ def vorticity_divergence(
         input_core_dims=[[lat, lon], [lat, lon]],
         output_core_dims=[[lat, lon], [lat, lon]],
         dask="parallelized",
-        dask_gufunc_kwargs={"allow_rechunk": True},
         output_dtypes=[_float_of(u), _float_of(u)],
         join="exact",
         keep_attrs=False,

@@ -171,4 +171,5 @@ def save_state(module: nn.Module, path: str | os.PathLike[str]) -> str:
     }
     with draft(path) as unfinished:
         save_file(state, unfinished, metadata={"format": "pt"})
+        unfinished.chmod(0o644)  # safetensors leaves it to its owner alone
     return file_sha256(path, afresh=True)

@@ -1,0 +1,1 @@
+"""Benchmarks: ratios and counts, which say the same on every machine."""

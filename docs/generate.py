@@ -1,0 +1,64 @@
+"""Pages made of the package itself: model pages, command help, the tree of errors.
+
+They are written into ``reference/generated`` when the documentation is built, so that
+they cannot say anything else than the package does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+from xatmo import errors
+from xatmo.cli import main
+from xatmo.zoo import list_models
+
+_COMMANDS = {
+    "xatmo": [],
+    "demo": ["demo"],
+    "models": ["models"],
+    "models-list": ["models", "list"],
+    "models-show": ["models", "show"],
+    "models-fetch": ["models", "fetch"],
+    "models-verify": ["models", "verify"],
+    "train": ["train"],
+    "release": ["release"],
+    "evaluate": ["evaluate"],
+}
+
+
+def write_pages(docs: Path) -> None:
+    """Write all of them below ``docs/reference/generated``."""
+    folder = docs / "reference" / "generated"
+    (folder / "models").mkdir(parents=True, exist_ok=True)
+    for card in list_models():
+        page = (card.folder / "README.md").read_text("utf-8")
+        _write(folder / "models" / f"{card.name}.md", page)
+    for name, command in _COMMANDS.items():
+        _write(folder / f"help-{name}.txt", _help(command))
+    _write(folder / "errors.txt", "\n".join(_tree(errors.AtmoError)) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Leave a file alone that has not changed, so that its page is not built again."""
+    if not path.exists() or path.read_text("utf-8") != text:
+        path.write_text(text, "utf-8")
+
+
+def _help(command: list[str]) -> str:
+    os.environ.update(COLUMNS="80", NO_COLOR="1")
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+        main([*command, "--help"])
+    return text.getvalue()
+
+
+def _tree(cls: type, depth: int = 0) -> list[str]:
+    bases = [b.__name__ for b in cls.__bases__ if not issubclass(b, errors.AtmoError)]
+    also = f"  (also {', '.join(bases)})" if depth and bases else ""
+    lines = ["    " * depth + cls.__name__ + also]
+    for child in cls.__subclasses__():
+        lines += _tree(child, depth + 1)
+    return lines

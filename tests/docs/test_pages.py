@@ -1,0 +1,33 @@
+"""The code in the documentation runs, and prints what the pages show."""
+
+from __future__ import annotations
+
+import pytest
+
+from xatmo.training.recipe import read_recipe
+
+PAGES = [
+    "docs/index.md",
+    "docs/tutorial.md",
+    "docs/howto/your_data.md",
+    "docs/howto/chunks.md",
+    "docs/howto/models.md",
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_blocks_run(run_page, page):
+    assert run_page(page) > 0
+
+
+def test_the_recipe_in_the_guide_is_a_recipe(page_blocks, tmp_path):
+    (text,) = (b.body for b in page_blocks("docs/howto/train.md") if b.kind == "toml")
+    path = tmp_path / "mine.toml"
+    path.write_text(text, "utf-8")
+    recipe = read_recipe(path)
+    assert recipe.name == "atmodist-mine"
+    assert recipe.network["n_classes"] == recipe.sampling.n_lags
+    from xatmo.training.run import build_network
+
+    network = build_network(recipe)
+    assert network.encoder.stride("block3") == recipe.card["grid"]["stride"]

@@ -1,0 +1,288 @@
+import dask.array
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xatmo.errors import GridError
+from xatmo.fields import (
+    Axes,
+    area_weights,
+    cell_coordinates,
+    from_canonical,
+    read_grid,
+    to_canonical,
+)
+
+AXES = Axes("lat", "lon")
+
+
+def _map(lat, lon, chunks=None):
+    """Values that tell where they belong: 1000 lat + longitude on the circle."""
+    lat, lon = np.asarray(lat), np.asarray(lon)
+    circle = np.mod(lon.astype("float64"), 360)
+    data = 1000.0 * lat[:, None] + circle[None, :]
+    if chunks is not None:
+        data = dask.array.from_array(data, chunks=chunks)
+    return xr.DataArray(data, dims=("lat", "lon"), coords={"lat": lat, "lon": lon})
+
+
+def _grid(lat, lon):
+    return read_grid(_map(lat, lon), AXES)
+
+
+LAT = np.arange(40.0, 29.0, -1.0)
+
+
+@pytest.mark.parametrize(
+    ("lon", "first", "last"),
+    [
+        (np.arange(170.0, 191.0), 170, 190),
+        (np.concatenate([np.arange(170.0, 180), np.arange(-180.0, -169)]), 170, 190),
+        (np.concatenate([np.arange(-180.0, -169), np.arange(170.0, 180)]), 170, 190),
+        (np.arange(-190.0, -169.0), 170, 190),
+        (np.arange(190.0, 169.0, -1.0), 170, 190),
+        (np.arange(-10.0, 11.0), 350, 370),
+        (np.arange(350.0, 371.0), 350, 370),
+        (np.concatenate([np.arange(0.0, 11), np.arange(350.0, 360)]), 350, 370),
+        (np.arange(0.0, 11.0), 0, 10),
+    ],
+)
+def test_regions(lon, first, last):
+    grid = _grid(LAT, lon)
+    assert (grid.longitude[0], grid.longitude[-1]) == (first, last)
+    assert not grid.is_global
+    np.testing.assert_allclose(np.diff(grid.longitude), 1)
+
+
+@pytest.mark.parametrize(
+    "lon",
+    [
+        np.arange(0.0, 360.0, 2),
+        np.arange(-180.0, 180.0, 2),
+        np.arange(-178.0, 181.0, 2),
+        np.arange(2.0, 361.0, 2),
+        np.arange(358.0, -1.0, -2),
+        np.arange(0.0, 361.0, 2),
+        np.arange(-180.0, 181.0, 2),
+        np.roll(np.arange(0.0, 360.0, 2), 50),
+        np.arange(0, 360, 2, dtype="int32"),
+        np.arange(0, 360, 2, dtype="float32") - np.float32(180),
+    ],
+)
+def test_global(lon):
+    grid = _grid(LAT, lon)
+    assert grid.is_global
+    np.testing.assert_allclose(grid.longitude, np.arange(0, 360, 2))
+
+
+def test_global_half_degree_offset():
+    grid = _grid(LAT, np.arange(-179.5, 180))
+    assert grid.is_global
+    assert grid.longitude[0] == 0.5
+
+
+def test_values_follow_their_longitudes():
+    da = _map(LAT[::-1], np.arange(-180.0, 180.0))
+    result = to_canonical(da, read_grid(da, AXES))
+    assert result.dims == ("latitude", "longitude")
+    expected = 1000 * result.latitude + result.longitude
+    np.testing.assert_allclose(result, expected.values)
+
+
+def test_spacing():
+    grid = _grid(LAT.astype("float32"), np.arange(0, 10, 0.25, dtype="float32"))
+    assert grid.spacing == (1.0, 0.25)
+    assert grid.regular
+    assert not grid.gaussian
+
+
+def test_gaussian():
+    nodes = np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(94)[0]))
+    grid = _grid(nodes, np.arange(0, 360, 1.875))
+    assert grid.gaussian
+    assert not grid.regular
+    assert grid.lat_flipped
+
+
+@pytest.mark.parametrize(
+    ("lat", "lon", "match", "hint"),
+    [
+        ([3, 2, 2, 1], [0, 1, 2], "'lat' are repeated", "drop_duplicates('lat')"),
+        ([3, 1, 2, 0], [0, 1, 2], "'lat' are not in order", "sortby('lat')"),
+        ([95, 94, 93], [0, 1, 2], "beyond the poles", "units"),
+        ([3, 2, 1], [0, 1, 1, 2], "'lon' are repeated", "drop_duplicates('lon')"),
+        ([3, 2, 1], [0, 1, 3, 7], "stretched or has gaps along 'lon'", "ds.interp(lon"),
+        ([9, 8, 6, 1], [0, 1, 2], "stretched or has gaps along 'lat'", "ds.interp(lat"),
+        ([3, 2, 1], [5], "fewer than two points along 'lon'", "slice"),
+        ([3, np.nan, 1], [0, 1], "'lat' has missing values", "dropna"),
+        ([3, 2, 1], ["a", "b"], "'lon' does not hold numbers", "astype(float)"),
+    ],
+)
+def test_refused(lat, lon, match, hint):
+    da = xr.DataArray(
+        np.zeros((len(lat), len(lon))),
+        dims=("lat", "lon"),
+        coords={"lat": lat, "lon": lon},
+    )
+    with pytest.raises(GridError, match=match) as error:
+        read_grid(da, AXES)
+    assert hint in error.value.hint
+
+
+def test_radians_are_refused():
+    da = _map(LAT / 60, np.arange(0.0, 6.0) / 60)
+    da.lat.attrs["units"] = "radians"
+    with pytest.raises(GridError, match="'lat' is in radians") as error:
+        read_grid(da, AXES)
+    assert "np.rad2deg(ds['lat'])" in error.value.hint
+
+
+def test_cells():
+    grid = _grid(np.arange(10.0, 5.0, -1), np.arange(0.0, 6.0))
+    lat, lon = cell_coordinates(grid, 2)
+    assert lat.tolist() == [9.5, 7.5, 6.0]
+    assert lon.tolist() == [0.5, 2.5, 4.5]
+
+
+def test_cells_of_one_point():
+    grid = _grid(LAT, np.arange(0.0, 6.0))
+    lat, lon = cell_coordinates(grid, 1)
+    np.testing.assert_array_equal(lat, grid.latitude)
+    np.testing.assert_array_equal(lon, grid.longitude)
+
+
+@pytest.mark.parametrize("n", [3, 181, 180])
+def test_area_weights(n):
+    lat = np.linspace(90, -90, n) if n != 180 else np.arange(89.5, -90, -1)
+    weights = area_weights(lat)
+    assert weights.mean() == pytest.approx(1)
+    np.testing.assert_allclose(area_weights(lat[::-1]), weights[::-1])
+    # The mean of sin^2 over a sphere is 1/3.
+    mean = (weights * np.sin(np.deg2rad(lat)) ** 2).mean()
+    assert mean == pytest.approx(1 / 3, abs=0.4 / n)
+
+
+def test_cells_return_to_the_user_of_a_global_grid():
+    da = _map(np.arange(-90.0, 91.0, 10), np.arange(-180.0, 180.0, 10))
+    grid = read_grid(da, AXES)
+    lat, lon = cell_coordinates(grid, 4)
+    result = xr.DataArray(
+        np.zeros((lat.size, lon.size)) + lon,
+        dims=("latitude", "longitude"),
+        coords={"latitude": lat, "longitude": lon},
+    )
+    back = from_canonical(result, grid)
+    assert back.dims == ("lat", "lon")
+    assert back.lat[0] < back.lat[-1]
+    np.testing.assert_allclose(back.lon, np.arange(-145, 180, 40))
+    np.testing.assert_allclose(back[0], back.lon % 360)
+
+
+def test_cells_return_along_the_path_of_a_region():
+    path = np.concatenate([np.arange(170.0, 180), np.arange(-180.0, -170)])
+    grid = _grid(LAT, path)
+    lat, lon = cell_coordinates(grid, 4)
+    result = xr.DataArray(
+        np.zeros((lat.size, lon.size)),
+        dims=("latitude", "longitude"),
+        coords={"latitude": lat, "longitude": lon},
+    )
+    back = from_canonical(result, grid)
+    assert back.lon.values.tolist() == [171.5, 175.5, 179.5, -176.5, -172.5]
+
+
+def test_attributes_of_the_axes_return():
+    da = _map(LAT, np.arange(0.0, 6.0))
+    da.lon.attrs = {"axis": "X", "bounds": "lon_bnds"}
+    back = from_canonical(to_canonical(da, read_grid(da, AXES)), read_grid(da, AXES))
+    assert back.lon.attrs == {
+        "axis": "X",
+        "standard_name": "longitude",
+        "units": "degrees_east",
+    }
+    assert back.lat.attrs["units"] == "degrees_north"
+
+
+def test_lazy_and_in_few_chunks(no_compute):
+    lon = np.arange(-180.0, 180.0)
+    with no_compute:
+        whole = _map(LAT[::-1], lon, chunks=(5, 360))
+        result = to_canonical(whole, read_grid(whole, AXES))
+        assert len(result.chunksizes["longitude"]) == 1
+        tiled = _map(LAT, lon, chunks=(5, 90))
+        grid = read_grid(tiled, AXES)
+        result = to_canonical(tiled, grid)
+        assert result.chunksizes["longitude"] == (90, 90, 90, 90)
+        back = from_canonical(result, grid)
+        assert back.chunksizes["lon"] == (90, 90, 90, 90)
+        uneven = _map(LAT, lon, chunks=(5, 100))
+        result = to_canonical(uneven, read_grid(uneven, AXES))
+        assert len(result.chunksizes["longitude"]) <= 5
+    xr.testing.assert_identical(back.compute().variable, tiled.compute().variable)
+
+
+@st.composite
+def grids(draw):
+    """Any way in which people write a regular grid."""
+    lat = np.linspace(draw(st.integers(-80, 40)), 80, draw(st.integers(2, 9)))
+    n = draw(st.sampled_from([8, 12, 36]))
+    step = 360 / n
+    offset = draw(st.sampled_from([0.0, step / 2, 0.1]))
+    size = n if draw(st.booleans()) else draw(st.integers(2, n // 2))
+    start = 0 if size == n else draw(st.integers(0, n - 1))
+    lon = offset + step * (start + np.arange(size))
+    style = draw(st.sampled_from(["0..360", "-180..180", "unwrapped", "sorted"]))
+    if style in ("0..360", "sorted"):
+        lon = np.mod(lon, 360)
+    if style == "-180..180":
+        lon = np.mod(lon + 180, 360) - 180
+    if style == "sorted":
+        lon = np.sort(lon)
+    if draw(st.booleans()):
+        lon = lon[::-1]
+    if draw(st.booleans()):
+        lat = lat[::-1]
+    dtype = draw(st.sampled_from(["float32", "float64"]))
+    return lat.astype(dtype), lon.astype(dtype)
+
+
+@settings(deadline=None, max_examples=150)
+@given(grids(), st.sampled_from([None, (2, 5), (-1, -1)]))
+def test_there_and_back(latlon, chunks):
+    da = _map(*latlon, chunks=chunks)
+    grid = read_grid(da, AXES)
+    there = to_canonical(da, grid)
+    assert (np.diff(there.latitude) < 0).all()
+    assert (np.diff(there.longitude) > 0).all()
+    assert 0 <= there.longitude[0] < 360
+    expected = 1000 * there.latitude + there.longitude % 360
+    # 360 - 1e-14 and 0 are the same place
+    off = (there - expected + 180) % 360 - 180
+    np.testing.assert_allclose(off, 0, atol=2e-2)
+    back = from_canonical(there, grid)
+    xr.testing.assert_equal(back, da)
+    assert back.lon.dtype == da.lon.dtype
+
+
+@settings(deadline=None, max_examples=150)
+@given(grids(), st.integers(1, 4))
+def test_cells_stay_where_they_are(latlon, stride):
+    da = _map(*latlon)
+    grid = read_grid(da, AXES)
+    lat, lon = cell_coordinates(grid, stride)
+    cells = xr.DataArray(
+        1000 * lat[:, None] + np.mod(lon, 360)[None, :],
+        dims=("latitude", "longitude"),
+        coords={"latitude": lat, "longitude": lon},
+    )
+    back = from_canonical(cells, grid)
+    off = back - (1000 * back.lat + back.lon % 360)
+    np.testing.assert_allclose((off + 180) % 360 - 180, 0, atol=1e-2)
+    if (np.diff(da.lon) > 0).all():
+        assert (np.diff(back.lon) > 0).all()
+    if (np.diff(da.lon) < 0).all():
+        assert (np.diff(back.lon) < 0).all()
+    assert back.lon.min() >= da.lon.min() - grid.spacing[1]
+    assert back.lon.max() <= da.lon.max() + grid.spacing[1]

@@ -1,0 +1,95 @@
+"""Building a graph computes nothing, runs no network and carries no weights."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import cloudpickle
+import numpy as np
+import pytest
+
+import xatmo
+from xatmo.testing import count_forwards, raise_if_computes
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda ds: ds.atmo.embed(),
+        lambda ds: ds.atmo.embed(layer="block2", reduce="mean"),
+        lambda ds: ds.atmo.distance(ds.isel(time=0)),
+        lambda ds: ds.atmo.distance(pairwise=True),
+        lambda ds: ds.chunk(latitude=16, longitude=16).atmo.embed(),
+        lambda ds: repr(ds.atmo),
+    ],
+)
+def test_nothing_runs_before_compute(winds, verb):
+    with count_forwards() as counted, raise_if_computes():
+        verb(winds.chunk(time=2))
+    assert counted.calls == 0
+
+
+def test_weights_do_not_travel(winds):
+    ds = winds.isel(time=np.zeros(1000, int)).drop_vars("time").chunk(time=1)
+    z = ds.atmo.embed()
+    with_data = len(cloudpickle.dumps(dict(z.__dask_graph__())))
+    data = len(cloudpickle.dumps(dict(ds.__dask_graph__())))
+    assert with_data - data < 1_000_000
+
+
+def test_same_call_same_name(winds):
+    ds = winds.chunk(time=2)
+    assert ds.atmo.embed().data.name == ds.atmo.embed().data.name
+
+
+def test_token_is_the_same_in_another_process(winds):
+    code = (
+        "from dask.base import tokenize; import xatmo;"
+        "print(tokenize(xatmo.load_model().key))"
+    )
+    first, second = (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    )
+    assert first == second
+
+
+def test_weights_are_loaded_once(winds):
+    from xatmo.engine import worker
+
+    winds.atmo.embed()
+    before = worker.load_count()
+    winds.chunk(time=1).atmo.embed().compute(scheduler="threads", num_workers=4)
+    assert worker.load_count() == before
+
+
+def test_import_leaves_torch_alone():
+    code = (
+        "import sys, xatmo, xarray as xr, numpy as np;"
+        "ds = xatmo.testing.synthetic_winds(2).chunk(time=1);"
+        "repr(ds.atmo); xatmo.list_models();"
+        "heavy = {'torch', 'matplotlib', 'lightning', 'pint', 'distributed'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    # Units are read with pint, which brings matplotlib along where it is installed.
+    code = "import xatmo.testing;" + code
+    import_only = "import sys, xatmo; print(sorted({'torch', 'matplotlib', 'lightning', 'pint', 'pooch'} & set(sys.modules)))"
+    for script, allowed in ((import_only, set()), (code, {"pint", "matplotlib"})):
+        out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert set(eval(out.stdout)) <= allowed  # noqa: S307
+
+
+def test_accessor_and_results_travel(winds):
+    z = winds.chunk(time=2).atmo.embed()
+    again = cloudpickle.loads(cloudpickle.dumps(z))
+    np.testing.assert_array_equal(again, z)
+    assert repr(cloudpickle.loads(cloudpickle.dumps(winds)).atmo) == repr(winds.atmo)
+
+
+def test_options_are_those_of_the_call(winds):
+    with xatmo.set_options(batch_size=3):
+        z = winds.chunk(time=5).atmo.embed()
+    with count_forwards() as counted:
+        z.compute()
+    assert counted.calls == 2  # five fields in batches of three

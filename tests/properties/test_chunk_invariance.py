@@ -1,0 +1,88 @@
+"""Whatever the chunks, order and orientation: the same numbers (<= 1e-5)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import xatmo
+from xatmo.testing import synthetic_winds
+
+_WINDS = synthetic_winds(4, np.arange(55.0, 22.0, -1.0), np.arange(340.0, 374.0))
+_DIMS = ("time", "latitude", "longitude")
+
+examples = settings(
+    max_examples=200, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+@st.composite
+def presentations(draw: st.DrawFn) -> xr.Dataset:
+    """The same winds in some order, orientation, longitude convention and chunking."""
+    ds = _WINDS.transpose(*draw(st.permutations(_DIMS)))
+    if draw(st.booleans()):
+        ds = ds.isel(latitude=slice(None, None, -1))
+    if draw(st.booleans()):
+        west = (ds.longitude + 180) % 360 - 180
+        ds = ds.assign_coords(longitude=west)
+    return ds.chunk({d: draw(_chunks(ds.sizes[d])) for d in _DIMS})
+
+
+@st.composite
+def _chunks(draw: st.DrawFn, size: int) -> tuple[int, ...]:
+    cuts = sorted(draw(st.sets(st.integers(1, size - 1), max_size=3)))
+    return tuple(np.diff([0, *cuts, size]).tolist())
+
+
+def _canonical(da: xr.DataArray, *extra: str) -> xr.DataArray:
+    da = da.assign_coords(longitude=(da.longitude + 180) % 360)
+    da = da.sortby("latitude", ascending=False).sortby("longitude")
+    return da.transpose("time", "latitude", "longitude", *extra)
+
+
+@pytest.fixture(scope="module")
+def embedding() -> xr.DataArray:
+    return _canonical(_WINDS.atmo.embed(), "feature")
+
+
+@pytest.fixture(scope="module")
+def distances() -> xr.DataArray:
+    return _canonical(_WINDS.atmo.distance(_WINDS.isel(time=0)))
+
+
+@examples
+@given(ds=presentations())
+def test_embed(ds, embedding):
+    lazy = ds.atmo.embed()
+    own = [d for d in ds.u10.dims]
+    assert lazy.dims == (*own, "feature")
+    assert lazy.chunksizes["time"] == ds.chunksizes["time"]
+    got = _canonical(lazy.compute(scheduler="sync"), "feature")
+    np.testing.assert_allclose(got, embedding, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(got.latitude, embedding.latitude)
+    np.testing.assert_allclose(got.longitude, embedding.longitude)
+
+
+@examples
+@given(ds=presentations())
+def test_distance(ds, distances):
+    lazy = ds.atmo.distance(_WINDS.isel(time=0))
+    assert lazy.dims == tuple(ds.u10.dims)
+    got = _canonical(lazy.compute(scheduler="sync"))
+    np.testing.assert_allclose(got, distances, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("scheduler", ["threads", "sync"])
+def test_schedulers(scheduler, embedding):
+    z = _WINDS.chunk(time=1).atmo.embed().compute(scheduler=scheduler)
+    np.testing.assert_allclose(_canonical(z, "feature"), embedding, rtol=0, atol=1e-5)
+
+
+def test_a_field_gets_the_same_bits_in_any_company():
+    whole = _WINDS.atmo.embed()
+    with xatmo.set_options(batch_size=None):
+        alone = _WINDS.isel(time=[2]).atmo.embed()
+    np.testing.assert_array_equal(alone.isel(time=0), whole.isel(time=2))

@@ -1,0 +1,241 @@
+"""embed(): shapes, coordinates, orientation, options, and every bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import xatmo
+from xatmo import errors
+from xatmo.fields import area_weights
+
+
+def test_gives_a_map_of_vectors(winds):
+    z = winds.atmo.embed()
+    assert z.dims == ("time", "latitude", "longitude", "feature")
+    assert z.shape == (5, 5, 6, 128)
+    assert z.dtype == np.float32
+    assert np.isfinite(z).all()
+
+
+def test_coordinates_are_the_centres_of_cells(winds):
+    z = winds.atmo.embed()
+    blocks = winds.coarsen(latitude=8, longitude=8).mean()
+    np.testing.assert_allclose(z.latitude, blocks.latitude)
+    np.testing.assert_allclose(z.longitude, blocks.longitude)
+    assert z.latitude.attrs["units"] == "degrees_north"
+    xr.testing.assert_equal(z.time, winds.time)
+
+
+def test_last_cell_may_be_partial(globe):
+    z = globe.atmo.embed()
+    assert z.sizes["latitude"] == 12  # 91 rows: 11 cells of 8 and one of 3
+    assert float(z.latitude[-1]) == pytest.approx(-88.0)
+
+
+@pytest.mark.parametrize(("layer", "shape"), [("block3", (5, 6, 128)), ("block2", (10, 12, 64))])
+def test_layers(winds, layer, shape):
+    assert winds.isel(time=0).atmo.embed(layer=layer).shape == shape
+
+
+def test_is_the_network_on_normalised_fields(winds):
+    """The verb adds nothing of its own: the same numbers by hand."""
+    import torch
+
+    from xatmo.fields import read
+    from xatmo.zoo import normalizer
+
+    model = xatmo.load_model()
+    fields = read(winds, ["divergence_of_wind", "atmosphere_relative_vorticity"]).data
+    x = np.stack([fields[i.quantity].values for i in model.card.inputs], axis=1)
+    with torch.inference_mode():
+        scaled = normalizer(model.card, model.card.levels[0])(torch.from_numpy(x))
+        expected = model.network().encode(scaled).permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(winds.atmo.embed().values, expected, atol=2e-5)
+
+
+def test_mean_is_weighted_by_area(winds):
+    z = winds.atmo.embed()
+    rows = area_weights(winds.latitude.values).reshape(5, 8).sum(1)
+    expected = z.weighted(xr.DataArray(rows, dims="latitude")).mean(["latitude", "longitude"])
+    got = winds.atmo.embed(reduce="mean")
+    assert got.dims == ("time", "feature")
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("order", [("longitude", "time", "latitude"), ("latitude", "longitude", "time")])
+def test_comes_back_in_the_users_order(winds, order):
+    z = winds.transpose(*order).atmo.embed()
+    assert z.dims == (*order, "feature")
+    expected = winds.atmo.embed()
+    np.testing.assert_allclose(z.transpose(*expected.dims), expected, atol=1e-5)
+
+
+def test_comes_back_in_the_users_orientation(winds):
+    flipped = winds.isel(latitude=slice(None, None, -1))
+    z = flipped.atmo.embed()
+    assert z.latitude[0] < z.latitude[-1]
+    np.testing.assert_allclose(z.sortby("latitude", ascending=False), winds.atmo.embed(), atol=1e-5)
+
+
+def test_date_line_leaves_no_trace(globe):
+    """Both longitude conventions see the same closed circle."""
+    z = globe.atmo.embed()
+    west = globe.assign_coords(longitude=(globe.longitude + 180) % 360 - 180)
+    w = west.sortby("longitude").atmo.embed()
+    assert float(w.longitude.min()) < 0
+    w = w.assign_coords(longitude=w.longitude % 360).sortby("longitude")
+    expected = z.assign_coords(longitude=z.longitude % 360).sortby("longitude")
+    np.testing.assert_allclose(w, expected, atol=1e-5)
+
+
+def test_turning_the_globe_turns_the_embedding():
+    """Circular padding: a shift by whole cells is only a shift."""
+    globe = xatmo.testing.synthetic_winds(1, longitude=np.arange(0, 360, 360 / 184))
+    turned = globe.roll(longitude=40, roll_coords=False)
+    a, b = globe.atmo.embed(), turned.atmo.embed()
+    np.testing.assert_allclose(np.roll(a, 5, axis=2), b, atol=1e-4)
+
+
+def test_data_array_forms(winds):
+    stacked = winds.to_dataarray("variable")
+    channel = winds.to_dataarray("channel")
+    expected = winds.atmo.embed()
+    np.testing.assert_allclose(stacked.atmo.embed(), expected, atol=1e-5)
+    np.testing.assert_allclose(channel.atmo.embed(), expected, atol=1e-5)
+    tree = xr.DataTree.from_dict({"/surface": winds})
+    np.testing.assert_allclose(tree["surface"].atmo.embed(), expected, atol=1e-5)
+
+
+def test_double_precision_comes_back_double(winds):
+    assert winds.astype("float64").atmo.embed().dtype == np.float64
+
+
+def test_chunks_come_back(winds):
+    z = winds.chunk(time=(2, 2, 1)).atmo.embed()
+    assert z.chunksizes["time"] == (2, 2, 1)
+
+
+def test_attributes_are_written_not_inherited(winds):
+    ds = winds.assign_attrs(history="made for a test")
+    z = ds.atmo.embed()
+    assert z.name == "embedding"
+    assert z.attrs["units"] == "1"
+    assert z.attrs["xatmo_model"].startswith("atmodist-small")
+    first, last = z.attrs["history"].split("\n")
+    assert first == "made for a test"
+    assert "embed(" in last
+    assert xatmo.load_model().card.weights.sha256 in last
+
+
+def test_levels_are_kept(winds):
+    levels = xr.DataArray([850, 500], dims="level", attrs={"units": "hPa"})
+    ds = winds.rename(u10="u", v10="v").expand_dims(level=levels, axis=1)
+    with pytest.warns(errors.ExtrapolationWarning, match="500 hPa"):
+        z = ds.atmo.embed()
+    assert z.dims == ("time", "level", "latitude", "longitude", "feature")
+    one = ds.atmo.embed(level=850)
+    np.testing.assert_allclose(z.sel(level=850), one.squeeze(drop=True), atol=1e-5)
+
+
+def test_without_time(winds):
+    assert winds.isel(time=0).atmo.embed().dims == ("latitude", "longitude", "feature")
+
+
+# --- Bad input -------------------------------------------------------------------------
+
+
+def test_no_winds(winds):
+    ds = winds.rename(u10="t2m", v10="d2m")
+    ds.t2m.attrs = ds.d2m.attrs = {"units": "K"}
+    with pytest.raises(KeyError, match=r"(?s)wind.*found:.*t2m.*try:"):
+        ds.atmo.embed()
+
+
+def test_wrong_units(winds):
+    ds = winds.copy()
+    ds["u10"] = ds.u10.assign_attrs(units="K")
+    with pytest.raises(errors.UnitsError, match=r"(?s)u10.*K.*m s-1"):
+        ds.atmo.embed()
+
+
+def test_too_coarse():
+    ds = xatmo.testing.synthetic_winds(1, np.arange(90, -91, -5.0), np.arange(0, 360, 5.0))
+    with pytest.raises(errors.GridError, match=r"(?s)too coarse.*5 x 5°.*0\.7 and 2°.*ds\.interp\("):
+        ds.atmo.embed()
+
+
+def test_too_fine_names_a_call_that_works(winds):
+    lat, lon = np.arange(60, 20, -0.25), np.arange(0, 40, 0.25)
+    ds = xatmo.testing.synthetic_winds(1, lat, lon)
+    with pytest.raises(ValueError, match=r"(?s)too fine.*0\.25.*ds\.coarsen\(") as caught:
+        ds.atmo.embed()
+    call = str(caught.value).split("try:")[1].strip()
+    coarse = eval(call, {"ds": ds})  # noqa: S307 - the message promises that it runs
+    assert coarse.atmo.embed().sizes["feature"] == 128
+
+
+def test_too_small(winds):
+    with pytest.raises(errors.GridError, match=r"(?s)too small.*20 x 48.*32 x 32"):
+        winds.isel(latitude=slice(20)).atmo.embed()
+
+
+def test_missing_values_raise_with_the_names(winds):
+    ds = winds.copy(deep=True)
+    ds["u10"][1, 5, 5] = np.nan
+    with pytest.raises(errors.MissingValuesError, match=r"(?s)NaN.*u10 and v10.*set_options"):
+        ds.atmo.embed()
+    lazy = ds.chunk(time=1).atmo.embed()
+    with pytest.raises(errors.MissingValuesError, match="u10 and v10"):
+        lazy.compute()
+
+
+def test_missing_values_propagate_on_request(winds):
+    ds = winds.copy(deep=True)
+    ds["u10"][1, 5, 5] = np.nan
+    with xatmo.set_options(missing="propagate"):
+        z = ds.atmo.embed()
+        lazy = ds.chunk(time=2).atmo.embed()
+    gone = np.isnan(z).all(["latitude", "longitude", "feature"])
+    assert gone.values.tolist() == [False, True, False, False, False]
+    np.testing.assert_allclose(z.dropna("time"), winds.atmo.embed().isel(time=[0, 2, 3, 4]), atol=1e-5)
+    np.testing.assert_allclose(lazy, z, atol=1e-5)  # the option was caught at the call
+
+
+def test_unknown_model(winds):
+    with pytest.raises(KeyError, match=r"(?s)atmodist-smal\b.*atmodist-small.*list_models"):
+        winds.atmo.embed("atmodist-smal")
+
+
+def test_unknown_layer(winds):
+    with pytest.raises(errors.OptionError, match=r"(?s)no layer 'block9'.*'block3', 'block2'"):
+        winds.atmo.embed(layer="block9")
+
+
+def test_unknown_reduction(winds):
+    with pytest.raises(errors.OptionError, match=r"(?s)'median'.*'mean'"):
+        winds.atmo.embed(reduce="median")
+
+
+def test_gpu_that_is_not_there(winds):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with (
+        xatmo.set_options(device="cuda"),
+        pytest.raises(errors.OptionError, match=r"(?s)'cuda' cannot be used.*CUDA available: False"),
+    ):
+        winds.atmo.embed()
+
+
+@pytest.mark.gpu
+def test_gpu_gives_the_same_numbers(winds):
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device on this machine")
+    with xatmo.set_options(device="cuda"):
+        there = winds.atmo.embed()
+    np.testing.assert_allclose(there, winds.atmo.embed(), rtol=1e-3, atol=1e-3)
