@@ -12,6 +12,7 @@ from pathlib import Path
 import cloudpickle
 import dask
 import xarray as xr
+
 from benchmarks.fields import patch_sized, wind_store
 from benchmarks.rows import Row, report
 
@@ -58,6 +59,7 @@ def _megabytes(*arrays: xr.DataArray) -> float:
 
 def _loads(threads: int, processes: int) -> list[Row]:
     from distributed import Client, LocalCluster
+
     from xatmo.engine import worker
 
     embedding = patch_sized(256).chunk(time=1).atmo.embed(level="10 m")

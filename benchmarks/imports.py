@@ -17,7 +17,7 @@ def measure(quick: bool) -> list[Row]:
     return [Row("import xatmo / import xarray", ratio, goal=1.2, detail=detail)]
 
 
-def _importer(name: str):  # noqa: ANN202
+def _importer(name: str):
     command = [sys.executable, "-c", f"import {name}"]
     return lambda: subprocess.run(command, check=True)
 

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import xarray as xr
+
 from benchmarks.fields import wind_store
 from benchmarks.rows import Row, report
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
+
 from benchmarks.fields import global_degree, patch_sized
 from benchmarks.rows import Row, best_of, report
 
@@ -61,6 +62,7 @@ def _embedding(ds: xr.Dataset) -> Callable[[], np.ndarray]:
 def bare_loop(ds: xr.Dataset) -> Callable[[], np.ndarray]:
     """Return what one would write without xatmo, on the arrays of ``ds``."""
     import torch
+
     import xatmo
     from xatmo.engine import Call
     from xatmo.zoo.runtime import load_runtime

@@ -5,6 +5,7 @@ Nothing is looked up on the network, so that a build gives the same pages anywhe
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import warnings
@@ -24,7 +25,6 @@ release = xatmo.__version__
 version = release
 
 extensions = [
-    "matplotlib.sphinxext.plot_directive",
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
@@ -32,7 +32,7 @@ extensions = [
     "sphinx_autosummary_accessors",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build", "auto_gallery/*.ipynb"]
+exclude_patterns = ["_build", "tutorial"]
 templates_path = ["_templates", sphinx_autosummary_accessors.templates_path]
 highlight_language = "none"
 
@@ -50,17 +50,9 @@ numpydoc_show_class_members = False
 myst_enable_extensions = ["deflist", "dollarmath"]
 myst_heading_anchors = 3
 
-# Figures of the tutorial: the code is in the page, its links would only distract.
-plot_include_source = True
-plot_html_show_source_link = False
-plot_html_show_formats = False
-plot_formats = [("png", 110)]
-plot_rcparams = {"font.size": 9}
-plot_apply_rcparams = True
-
 sphinx_gallery_conf = {
-    "examples_dirs": ["../gallery"],
-    "gallery_dirs": ["auto_gallery"],
+    "examples_dirs": ["tutorial", "../gallery"],
+    "gallery_dirs": ["auto_tutorial", "auto_gallery"],
     "filename_pattern": r"plot_\d+",
     "within_subsection_order": "FileNameSortKey",
     "backreferences_dir": "gen_modules/backreferences",
@@ -75,7 +67,11 @@ sphinx_gallery_conf = {
 }
 
 # A reader of the pages has no use for where the warning's source lies on this machine.
-warnings.formatwarning = lambda message, category, *_: f"{category.__name__}: {message}\n"
+warnings.formatwarning = lambda message, category, *_: (
+    f"{category.__name__}: {message}\n"
+)
+# cf-xarray defines some of pint's units anew, and pint tells Sphinx's log.
+logging.getLogger("pint.util").setLevel(logging.ERROR)
 # Progress bars of downloads are for people who wait.
 os.environ.setdefault("TQDM_DISABLE", "1")
 

@@ -36,7 +36,9 @@ print(distance.attrs["comment"])
 # %%
 # To see what the distance responds to, we draw the vorticity of both states above it.
 # A cell of the distance covers eight by eight grid points.
-vorticity, _ = vorticity_divergence(ds["u"], ds["v"], periodic=True, dims=("lat", "lon"))
+vorticity, _ = vorticity_divergence(
+    ds["u"], ds["v"], periodic=True, dims=("lat", "lon")
+)
 
 fig, axes = plt.subplots(3, 1, figsize=(7.5, 10.5), layout="constrained")
 for ax, index in zip(axes, (0, 4), strict=False):

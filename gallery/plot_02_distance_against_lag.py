@@ -30,7 +30,9 @@ print(dict(distance.sizes))
 
 # %%
 # The same pairs, compared point by point. Rows near the poles count by their area.
-vorticity, _ = vorticity_divergence(ds["u"], ds["v"], periodic=True, dims=("lat", "lon"))
+vorticity, _ = vorticity_divergence(
+    ds["u"], ds["v"], periodic=True, dims=("lat", "lon")
+)
 area = ds["lat"].copy(data=area_weights(ds["lat"].values))
 rmse = pairwise_rmse(vorticity, area).compute()
 
@@ -52,5 +54,7 @@ lag_curves(
         ),
     },
 )
-ax.set_title("all pairs of ten simulated days: mean ± one standard deviation", loc="left")
+ax.set_title(
+    "all pairs of ten simulated days: mean ± one standard deviation", loc="left"
+)
 plt.show()

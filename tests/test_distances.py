@@ -31,8 +31,12 @@ def test_symmetric_zero_for_itself_and_never_negative(winds):
 def test_grows_with_time_lag(sample):
     """Of real dynamics: a state a day later is farther away than one 6 h later."""
     first = sample.isel(time=slice(0, 30))
-    near = first.atmo.distance(sample.isel(time=slice(1, 31)), reduce="mean", join="override")
-    far = first.atmo.distance(sample.isel(time=slice(4, 34)), reduce="mean", join="override")
+    near = first.atmo.distance(
+        sample.isel(time=slice(1, 31)), reduce="mean", join="override"
+    )
+    far = first.atmo.distance(
+        sample.isel(time=slice(4, 34)), reduce="mean", join="override"
+    )
     assert (far > near).all()
 
 
@@ -56,7 +60,9 @@ def test_pairwise_equals_single_distances(winds):
 def test_pairwise_of_two_series(winds):
     matrix = winds.atmo.distance(winds.isel(time=slice(2)), pairwise=True)
     assert matrix.shape == (5, 2)
-    np.testing.assert_allclose(matrix, winds.atmo.distance(pairwise=True)[:, :2], atol=1e-9)
+    np.testing.assert_allclose(
+        matrix, winds.atmo.distance(pairwise=True)[:, :2], atol=1e-9
+    )
 
 
 def test_pairwise_runs_each_state_once(winds):
@@ -68,7 +74,9 @@ def test_pairwise_runs_each_state_once(winds):
 
 
 def test_other_orientation_and_names_are_the_same_states(winds):
-    other = winds.isel(latitude=slice(None, None, -1)).rename(time="valid_time", latitude="lat")
+    other = winds.isel(latitude=slice(None, None, -1)).rename(
+        time="valid_time", latitude="lat"
+    )
     d = winds.atmo.distance(other)
     assert d.dims == ("time", "latitude", "longitude")
     np.testing.assert_allclose(d, 0, atol=1e-9)
@@ -90,11 +98,14 @@ def test_join_inner_and_override(winds):
     assert (lagged.mean(["latitude", "longitude"]) > 0).all()
 
 
-# --- Bad input -------------------------------------------------------------------------
+# --- Bad input ----------------------------------------------------------------------
 
 
 def test_times_that_differ(winds):
-    with pytest.raises(errors.AlignmentError, match=r"(?s)times \(time\).*5 times.*3 times.*join='inner'"):
+    with pytest.raises(
+        errors.AlignmentError,
+        match=r"(?s)times \(time\).*5 times.*3 times.*join='inner'",
+    ):
         winds.atmo.distance(winds.isel(time=slice(2, None)))
 
 
@@ -104,13 +115,18 @@ def test_one_time_in_a_series_is_named_as_the_way_out(winds):
 
 
 def test_other_grid(winds):
-    with pytest.raises(errors.AlignmentError, match=r"(?s)different grids: longitude.*48 points.*40 points.*interp"):
+    with pytest.raises(
+        errors.AlignmentError,
+        match=r"(?s)different grids: longitude.*48 points.*40 points.*interp",
+    ):
         winds.atmo.distance(winds.isel(longitude=slice(40)))
 
 
 def test_other_level(winds):
     a = winds.rename(u10="u", v10="v").assign_coords(level=((), 850, {"units": "hPa"}))
-    with pytest.raises(errors.AlignmentError, match=r"(?s)different levels.*10 m.*850 hPa"):
+    with pytest.raises(
+        errors.AlignmentError, match=r"(?s)different levels.*10 m.*850 hPa"
+    ):
         winds.atmo.distance(a)
 
 
@@ -125,5 +141,7 @@ def test_pairwise_without_time(winds):
 
 
 def test_unknown_join(winds):
-    with pytest.raises(errors.OptionError, match=r"(?s)'outer'.*'exact', 'inner' or 'override'"):
+    with pytest.raises(
+        errors.OptionError, match=r"(?s)'outer'.*'exact', 'inner' or 'override'"
+    ):
         winds.atmo.distance(winds, join="outer")

@@ -34,7 +34,9 @@ def test_last_cell_may_be_partial(globe):
     assert float(z.latitude[-1]) == pytest.approx(-88.0)
 
 
-@pytest.mark.parametrize(("layer", "shape"), [("block3", (5, 6, 128)), ("block2", (10, 12, 64))])
+@pytest.mark.parametrize(
+    ("layer", "shape"), [("block3", (5, 6, 128)), ("block2", (10, 12, 64))]
+)
 def test_layers(winds, layer, shape):
     assert winds.isel(time=0).atmo.embed(layer=layer).shape == shape
 
@@ -58,13 +60,17 @@ def test_is_the_network_on_normalised_fields(winds):
 def test_mean_is_weighted_by_area(winds):
     z = winds.atmo.embed()
     rows = area_weights(winds.latitude.values).reshape(5, 8).sum(1)
-    expected = z.weighted(xr.DataArray(rows, dims="latitude")).mean(["latitude", "longitude"])
+    expected = z.weighted(xr.DataArray(rows, dims="latitude")).mean(
+        ["latitude", "longitude"]
+    )
     got = winds.atmo.embed(reduce="mean")
     assert got.dims == ("time", "feature")
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("order", [("longitude", "time", "latitude"), ("latitude", "longitude", "time")])
+@pytest.mark.parametrize(
+    "order", [("longitude", "time", "latitude"), ("latitude", "longitude", "time")]
+)
 def test_comes_back_in_the_users_order(winds, order):
     z = winds.transpose(*order).atmo.embed()
     assert z.dims == (*order, "feature")
@@ -76,7 +82,9 @@ def test_comes_back_in_the_users_orientation(winds):
     flipped = winds.isel(latitude=slice(None, None, -1))
     z = flipped.atmo.embed()
     assert z.latitude[0] < z.latitude[-1]
-    np.testing.assert_allclose(z.sortby("latitude", ascending=False), winds.atmo.embed(), atol=1e-5)
+    np.testing.assert_allclose(
+        z.sortby("latitude", ascending=False), winds.atmo.embed(), atol=1e-5
+    )
 
 
 def test_date_line_leaves_no_trace(globe):
@@ -143,7 +151,7 @@ def test_without_time(winds):
     assert winds.isel(time=0).atmo.embed().dims == ("latitude", "longitude", "feature")
 
 
-# --- Bad input -------------------------------------------------------------------------
+# --- Bad input ----------------------------------------------------------------------
 
 
 def test_no_winds(winds):
@@ -161,15 +169,21 @@ def test_wrong_units(winds):
 
 
 def test_too_coarse():
-    ds = xatmo.testing.synthetic_winds(1, np.arange(90, -91, -5.0), np.arange(0, 360, 5.0))
-    with pytest.raises(errors.GridError, match=r"(?s)too coarse.*5 x 5°.*0\.7 and 2°.*ds\.interp\("):
+    ds = xatmo.testing.synthetic_winds(
+        1, np.arange(90, -91, -5.0), np.arange(0, 360, 5.0)
+    )
+    with pytest.raises(
+        errors.GridError, match=r"(?s)too coarse.*5 x 5°.*0\.7 and 2°.*ds\.interp\("
+    ):
         ds.atmo.embed()
 
 
 def test_too_fine_names_a_call_that_works(winds):
     lat, lon = np.arange(60, 20, -0.25), np.arange(0, 40, 0.25)
     ds = xatmo.testing.synthetic_winds(1, lat, lon)
-    with pytest.raises(ValueError, match=r"(?s)too fine.*0\.25.*ds\.coarsen\(") as caught:
+    with pytest.raises(
+        ValueError, match=r"(?s)too fine.*0\.25.*ds\.coarsen\("
+    ) as caught:
         ds.atmo.embed()
     call = str(caught.value).split("try:")[1].strip()
     coarse = eval(call, {"ds": ds})  # noqa: S307 - the message promises that it runs
@@ -184,7 +198,9 @@ def test_too_small(winds):
 def test_missing_values_raise_with_the_names(winds):
     ds = winds.copy(deep=True)
     ds["u10"][1, 5, 5] = np.nan
-    with pytest.raises(errors.MissingValuesError, match=r"(?s)NaN.*u10 and v10.*set_options"):
+    with pytest.raises(
+        errors.MissingValuesError, match=r"(?s)NaN.*u10 and v10.*set_options"
+    ):
         ds.atmo.embed()
     lazy = ds.chunk(time=1).atmo.embed()
     with pytest.raises(errors.MissingValuesError, match="u10 and v10"):
@@ -199,17 +215,23 @@ def test_missing_values_propagate_on_request(winds):
         lazy = ds.chunk(time=2).atmo.embed()
     gone = np.isnan(z).all(["latitude", "longitude", "feature"])
     assert gone.values.tolist() == [False, True, False, False, False]
-    np.testing.assert_allclose(z.dropna("time"), winds.atmo.embed().isel(time=[0, 2, 3, 4]), atol=1e-5)
+    np.testing.assert_allclose(
+        z.dropna("time"), winds.atmo.embed().isel(time=[0, 2, 3, 4]), atol=1e-5
+    )
     np.testing.assert_allclose(lazy, z, atol=1e-5)  # the option was caught at the call
 
 
 def test_unknown_model(winds):
-    with pytest.raises(KeyError, match=r"(?s)atmodist-smal\b.*atmodist-small.*list_models"):
+    with pytest.raises(
+        KeyError, match=r"(?s)atmodist-smal\b.*atmodist-small.*list_models"
+    ):
         winds.atmo.embed("atmodist-smal")
 
 
 def test_unknown_layer(winds):
-    with pytest.raises(errors.OptionError, match=r"(?s)no layer 'block9'.*'block3', 'block2'"):
+    with pytest.raises(
+        errors.OptionError, match=r"(?s)no layer 'block9'.*'block3', 'block2'"
+    ):
         winds.atmo.embed(layer="block9")
 
 
@@ -225,7 +247,10 @@ def test_gpu_that_is_not_there(winds):
         pytest.skip("there is a GPU here")
     with (
         xatmo.set_options(device="cuda"),
-        pytest.raises(errors.OptionError, match=r"(?s)'cuda' cannot be used.*CUDA available: False"),
+        pytest.raises(
+            errors.OptionError,
+            match=r"(?s)'cuda' cannot be used.*CUDA available: False",
+        ),
     ):
         winds.atmo.embed()
 

@@ -183,7 +183,9 @@ def add_demo(commands: Commands) -> None:
     """Add ``xatmo demo [FILE]``."""
     text = "embed a series and measure the distances between its states"
     parser = commands.add_parser("demo", help=text, description=text.capitalize())
-    parser.add_argument("file", nargs="?", help="netCDF, GRIB or Zarr; a sample if none")
+    parser.add_argument(
+        "file", nargs="?", help="netCDF, GRIB or Zarr; a sample if none"
+    )
     parser.add_argument("--model", help="name of a model; the default one if none")
     parser.add_argument("--level", help='such as "10 m" or "850 hPa"')
     parser.add_argument("--out", default=".", help="folder for the results")

@@ -131,7 +131,7 @@ def _one_series(ds: xr.Dataset, data: Prepared) -> xr.Dataset:
     keep = {axes.latitude, axes.longitude, axes.time, axes.level}
     used = {name for names in data.fields.sources.values() for name in names}
     dims = {d for name in used if name in ds for d in ds[name].dims}
-    ds = ds.isel({d: 0 for d in dims - keep})
+    ds = ds.isel(dict.fromkeys(dims - keep, 0))
     if axes.time not in ds.dims:
         return ds.chunk()
     ds = ds.isel({axes.time: slice(_MOST_TIMES)})
@@ -228,7 +228,7 @@ def draw(demo: Demo) -> Figure:
     label = "relative vorticity ($10^{-5}$ s$^{-1}$)"
     if demo.time is None:
         world_map(_one(vorticity, 2), axes[0, 0], title="state", label=label, **style)
-        size = np.sqrt((_one(result["embedding"], 3) ** 2).mean("feature"))
+        size = (_one(result["embedding"], 3) ** 2).mean("feature") ** 0.5
         title, label = "size of its embedding", "root mean square feature (1)"
         world_map(size, axes[0, 1], title=title, label=label, cmap="viridis")
         for ax in axes[1]:
@@ -254,11 +254,12 @@ def draw(demo: Demo) -> Figure:
 
 
 def _curve(result: xr.Dataset, name: str, scale: float) -> tuple[Any, Any]:
-    return tuple(result[f"{name}_by_lag{end}"].values * scale for end in ("", "_std"))
+    mean, std = (result[f"{name}_by_lag{end}"].values for end in ("", "_std"))
+    return mean * scale, std * scale
 
 
 def _one(field: xr.DataArray, ndim: int) -> xr.DataArray:
-    return field.isel({d: 0 for d in field.dims[:-ndim]})
+    return field.isel(dict.fromkeys(field.dims[:-ndim], 0))
 
 
 def _when(state: xr.DataArray) -> str:

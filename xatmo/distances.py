@@ -270,9 +270,7 @@ def _scale(data: Prepared, layer: str) -> tuple[float, str]:
     return table.alpha[layer], table.space
 
 
-def _check_arguments(
-    other: Any, pairwise: bool, reduce: str | None, join: str
-) -> None:
+def _check_arguments(other: Any, pairwise: bool, reduce: str | None, join: str) -> None:
     if other is None and not pairwise:
         msg = "A distance needs two things."
         raise OptionError(

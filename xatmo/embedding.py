@@ -84,7 +84,9 @@ def embed(
     layer = check_layer(data.card, layer)
     result = embed_fields(data, layer)
     if reduce == "mean":
-        result = result.weighted(cell_weights(data.fields, data.card, layer)).mean(_CORE)
+        result = result.weighted(cell_weights(data.fields, data.card, layer)).mean(
+            _CORE
+        )
     result = restore(result.astype(_dtype(data.fields)), data.fields)
     return sign(
         result.rename("embedding"),

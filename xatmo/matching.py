@@ -135,9 +135,7 @@ def _coarsen_call(
 
 
 def _warn_untrained(fields: Fields, card: Card) -> None:
-    new = [
-        str(level) for level in fields.levels if not card_level(card, level).trained
-    ]
+    new = [str(level) for level in fields.levels if not card_level(card, level).trained]
     if new:
         trained = ", ".join(lv.level for lv in card.levels if lv.trained)
         warnings.warn(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -31,7 +29,8 @@ class Options:
     """Show a progress bar for downloads."""
 
 
-_current: ContextVar[Options] = ContextVar("xatmo_options", default=Options())
+_DEFAULTS = Options()
+_current: ContextVar[Options] = ContextVar("xatmo_options", default=_DEFAULTS)
 
 _CHOICES = {"missing": ("raise", "propagate"), "progress": (True, False)}
 
@@ -41,7 +40,7 @@ def get_options() -> Options:
     return _current.get()
 
 
-class set_options:  # noqa: N801 - reads like a function, as in xarray
+class set_options:
     """Change settings, for the session or for a ``with`` block.
 
     Parameters
@@ -105,13 +104,3 @@ def _check(settings: dict[str, Any]) -> None:
             needed="a whole number of at least 1, or None",
             hint="xatmo.set_options(batch_size=None)",
         )
-
-
-@contextlib.contextmanager
-def using(options: Options) -> Iterator[None]:
-    """Put a captured set of options in force (in a worker thread, say)."""
-    token = _current.set(options)
-    try:
-        yield
-    finally:
-        _current.reset(token)

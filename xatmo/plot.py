@@ -1,4 +1,4 @@
-"""Maps and curves, for a first look. Needs matplotlib (``pip install "xatmo[plot]"``)."""
+"""Maps and curves, for a first look; they need the extra ``xatmo[plot]``."""
 
 from __future__ import annotations
 

@@ -108,7 +108,9 @@ def _time(found: Recognised) -> str:
         text += f" to {time.stop}"
     if time.step is not None:
         hours = time.step.total_seconds() / 3600
-        text += f", every {hours:g} h" if time.regular else f", mostly every {hours:g} h"
+        text += (
+            f", every {hours:g} h" if time.regular else f", mostly every {hours:g} h"
+        )
     return f"{text} ({time.name})"
 
 

@@ -48,11 +48,8 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def _code(block: Block) -> str:
-    """The block's code, with the page's line numbers; options of directives go."""
-    lines = [
-        "" if re.match(r":[\w-]+:", line) else line for line in block.body.split("\n")
-    ]
-    return "\n" * block.line + "\n".join(lines)
+    """The block's code, with the page's line numbers."""
+    return "\n" * block.line + block.body
 
 
 def _same(expected: str, got: str) -> bool:
@@ -77,7 +74,7 @@ def run(page: Path) -> int:
             assert raised is not None, f"{page.name}:{block.line}: nothing was raised"
             _compare(page, block, f"{type(raised).__name__}: {raised}")
             raised = None
-        elif block.kind in ("python", "{plot}") and not block.mark.startswith("not run"):
+        elif block.kind == "python" and not block.mark.startswith("not run"):
             if raised is not None:
                 raise raised
             out = io.StringIO()

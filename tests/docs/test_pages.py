@@ -8,7 +8,6 @@ from xatmo.training.recipe import read_recipe
 
 PAGES = [
     "docs/index.md",
-    "docs/tutorial.md",
     "docs/howto/your_data.md",
     "docs/howto/chunks.md",
     "docs/howto/models.md",

@@ -55,7 +55,9 @@ def loads(monkeypatch):
 @pytest.fixture
 def field():
     rng = np.random.default_rng(0)
-    return xr.DataArray(rng.normal(size=(7, 24, 40)).astype(np.float32), dims=("t", *CORE))
+    return xr.DataArray(
+        rng.normal(size=(7, 24, 40)).astype(np.float32), dims=("t", *CORE)
+    )
 
 
 def _total(field, **options):
@@ -84,7 +86,9 @@ def test_lazy_stays_lazy_and_keeps_chunks(loads, field):
 @pytest.mark.parametrize("batch_size", [1, 3, 16, None])
 def test_batches_change_nothing(loads, field, scheduler, batch_size):
     lazy = _smooth(field.chunk(t=2), batch_size=batch_size)
-    np.testing.assert_array_equal(lazy.compute(scheduler=scheduler), _smooth(field, batch_size=batch_size))
+    np.testing.assert_array_equal(
+        lazy.compute(scheduler=scheduler), _smooth(field, batch_size=batch_size)
+    )
 
 
 def test_one_load_however_many_threads(loads, field):
@@ -94,7 +98,12 @@ def test_one_load_however_many_threads(loads, field):
 
 def test_two_models_are_kept(loads, field):
     for name in ("a", "b", "a", "b", "c", "a"):
-        apply(Call(ModelKey(name, "1", "0" * 64), "total"), [field], core=CORE, out={"n": 1})
+        apply(
+            Call(ModelKey(name, "1", "0" * 64), "total"),
+            [field],
+            core=CORE,
+            out={"n": 1},
+        )
     assert [key.name for key in loads] == ["a", "b", "c", "a"]
 
 
@@ -105,7 +114,10 @@ def test_small_chunks_are_joined_and_cut_again(loads, field, monkeypatch):
     monkeypatch.setattr(
         worker.Loaded,
         "forward",
-        lambda self, method, batch, kw: (seen.append(len(batch)), original(self, method, batch, kw))[1],
+        lambda self, method, batch, kw: (
+            seen.append(len(batch)),
+            original(self, method, batch, kw),
+        )[1],
     )
     result = _total(field.chunk(t=1), batch_size=4)
     assert result.chunksizes["t"] == (1,) * 7
@@ -137,9 +149,14 @@ def test_halo_closes_around_the_globe(loads, field):
 
 
 def test_global_networks_refuse_chunks(loads, field):
-    with pytest.raises(errors.ChunkError, match=r"(?s)toy sees whole fields.*x: 4 chunks.*ds\.chunk\(\{'x': -1\}\)"):
+    with pytest.raises(
+        errors.ChunkError,
+        match=r"(?s)toy sees whole fields.*x: 4 chunks.*ds\.chunk\(\{'x': -1\}\)",
+    ):
         _total_global(field.chunk(x=10))
-    np.testing.assert_allclose(_total_global(field.chunk(t=2)), _total(field), atol=1e-7)
+    np.testing.assert_allclose(
+        _total_global(field.chunk(t=2)), _total(field), atol=1e-7
+    )
 
 
 def _total_global(field):
@@ -170,7 +187,9 @@ def test_out_of_memory_for_one_field(loads, field, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr(worker.Loaded, "forward", scarce)
-    with pytest.raises(errors.OutOfMemoryError, match=r"(?s)single field.*24 x 40.*smaller region"):
+    with pytest.raises(
+        errors.OutOfMemoryError, match=r"(?s)single field.*24 x 40.*smaller region"
+    ):
         _total(field, batch_size=1)
 
 
@@ -181,7 +200,9 @@ def test_other_errors_pass_through(loads, field):
 
 def test_infinite_values_are_named(loads, field):
     field[3, 0, 0] = np.inf
-    with pytest.raises(errors.MissingValuesError, match=r"(?s)NaN or infinite values in u10.*1 of"):
+    with pytest.raises(
+        errors.MissingValuesError, match=r"(?s)NaN or infinite values in u10.*1 of"
+    ):
         _total(field, names=("u10",))
 
 
@@ -208,7 +229,14 @@ def test_gate_bounds_what_runs_at_once(loads, field, monkeypatch):
 
 def test_no_grad_inside_the_task(loads, field, monkeypatch):
     modes = []
-    monkeypatch.setattr(Toy, "total", lambda self, x: (modes.append(torch.is_inference_mode_enabled()), x.mean((1, 2, 3))[:, None])[1])
+    monkeypatch.setattr(
+        Toy,
+        "total",
+        lambda self, x: (
+            modes.append(torch.is_inference_mode_enabled()),
+            x.mean((1, 2, 3))[:, None],
+        )[1],
+    )
     _total(field.chunk(t=7)).compute(scheduler="threads")
     assert modes
     assert all(modes)

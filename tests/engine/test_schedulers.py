@@ -23,7 +23,9 @@ def test_distributed(winds):
         return worker.load_count()
 
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
         Client(cluster) as client,
     ):
         big = winds.isel(time=np.arange(200) % 5).drop_vars("time").chunk(time=10)

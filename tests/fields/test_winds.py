@@ -65,7 +65,10 @@ def _error(grid, case):
     u, v = (xr.DataArray(np.broadcast_to(x, phi.shape), coords, coords) for x in (u, v))
     got = vorticity_divergence(u, v, periodic=grid != "region")
     scale = max(np.abs(x).max() for x in expected)
-    return max(np.abs(g.values - e).max() for g, e in zip(got, expected, strict=True)) / scale
+    return (
+        max(np.abs(g.values - e).max() for g, e in zip(got, expected, strict=True))
+        / scale
+    )
 
 
 # The figures that the docstring states.
@@ -91,7 +94,9 @@ def test_error_is_as_stated(grid, case, bound):
 
 
 def test_second_order():
-    assert _error("poles", "wave") / _error("half", "wave") == pytest.approx(4, rel=0.05)
+    assert _error("poles", "wave") / _error("half", "wave") == pytest.approx(
+        4, rel=0.05
+    )
 
 
 def test_nothing_is_lost_around_the_globe(globe):
@@ -99,7 +104,9 @@ def test_nothing_is_lost_around_the_globe(globe):
     from xatmo.fields import area_weights
 
     weights = xr.DataArray(area_weights(globe.latitude.values), dims="latitude")
-    for x in vorticity_divergence(globe.u10.astype(float), globe.v10.astype(float), periodic=True):
+    for x in vorticity_divergence(
+        globe.u10.astype(float), globe.v10.astype(float), periodic=True
+    ):
         size = float(abs(x).weighted(weights).mean())
         assert abs(float(x.weighted(weights).mean())) < 2e-3 * size
 
@@ -107,7 +114,10 @@ def test_nothing_is_lost_around_the_globe(globe):
 def test_keeps_order_dtype_and_laziness(globe):
     from xatmo.testing import raise_if_computes
 
-    u, v = (globe[n].transpose("longitude", "time", "latitude").chunk(time=1) for n in ("u10", "v10"))
+    u, v = (
+        globe[n].transpose("longitude", "time", "latitude").chunk(time=1)
+        for n in ("u10", "v10")
+    )
     with raise_if_computes():
         vorticity, divergence = vorticity_divergence(u, v, periodic=True)
     assert vorticity.dims == ("longitude", "time", "latitude")
@@ -119,5 +129,7 @@ def test_keeps_order_dtype_and_laziness(globe):
 def test_chunks_change_nothing(globe):
     whole = vorticity_divergence(globe.u10, globe.v10, periodic=True)
     cut = globe.chunk(time=2, latitude=17, longitude=50)
-    for a, b in zip(whole, vorticity_divergence(cut.u10, cut.v10, periodic=True), strict=True):
+    for a, b in zip(
+        whole, vorticity_divergence(cut.u10, cut.v10, periodic=True), strict=True
+    ):
         np.testing.assert_array_equal(a, b)

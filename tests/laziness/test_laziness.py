@@ -49,7 +49,9 @@ def test_token_is_the_same_in_another_process(winds):
         "print(tokenize(xatmo.load_model().key))"
     )
     first, second = (
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
         for _ in range(2)
     )
     assert first == second
@@ -74,9 +76,15 @@ def test_import_leaves_torch_alone():
     )
     # Units are read with pint, which brings matplotlib along where it is installed.
     code = "import xatmo.testing;" + code
-    import_only = "import sys, xatmo; print(sorted({'torch', 'matplotlib', 'lightning', 'pint', 'pooch'} & set(sys.modules)))"
+    import_only = (
+        "import sys, xatmo;"
+        "heavy = {'torch', 'matplotlib', 'lightning', 'pint', 'pooch'};"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
     for script, allowed in ((import_only, set()), (code, {"pint", "matplotlib"})):
-        out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        out = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        )
         assert set(eval(out.stdout)) <= allowed  # noqa: S307
 
 

@@ -88,7 +88,9 @@ def test_training_step(network, io, step):
     network.train()
     logits = network(_nchw(io["input/img1"]), _nchw(io["input/img2"]))
     _close(logits.softmax(1), step["probs"])
-    entropy = torch.nn.functional.cross_entropy(logits, torch.from_numpy(step["labels"]))
+    entropy = torch.nn.functional.cross_entropy(
+        logits, torch.from_numpy(step["labels"])
+    )
     penalty = 1e-4 * sum(p.square().sum() for p in network.kernels())
     _close(entropy[None], step["ce"])
     _close(penalty[None], step["l2_reg"])
@@ -141,12 +143,20 @@ def test_normalisation(reference):
 
 @pytest.mark.parametrize(
     ("size", "kernel", "stride", "expected"),
-    [(160, 8, 2, (3, 3)), (161, 8, 2, (3, 4)), (80, 3, 2, (0, 1)), (5, 3, 2, (1, 1)), (10, 3, 1, (1, 1))],
+    [
+        (160, 8, 2, (3, 3)),
+        (161, 8, 2, (3, 4)),
+        (80, 3, 2, (0, 1)),
+        (5, 3, 2, (1, 1)),
+        (10, 3, 1, (1, 1)),
+    ],
 )
 def test_padding_rule(size, kernel, stride, expected):
     assert same_padding(size, kernel, stride) == expected
 
 
 def test_foreign_variables_are_refused():
-    with pytest.raises(WeightsError, match=r"(?s)'decoder/kernel:0' is not one of AtmoDist's"):
+    with pytest.raises(
+        WeightsError, match=r"(?s)'decoder/kernel:0' is not one of AtmoDist's"
+    ):
         from_keras({"decoder/kernel:0": np.zeros((1, 1), np.float32)})

@@ -57,8 +57,7 @@ def distances() -> xr.DataArray:
 @given(ds=presentations())
 def test_embed(ds, embedding):
     lazy = ds.atmo.embed()
-    own = [d for d in ds.u10.dims]
-    assert lazy.dims == (*own, "feature")
+    assert lazy.dims == (*ds.u10.dims, "feature")
     assert lazy.chunksizes["time"] == ds.chunksizes["time"]
     got = _canonical(lazy.compute(scheduler="sync"), "feature")
     np.testing.assert_allclose(got, embedding, rtol=0, atol=1e-5)

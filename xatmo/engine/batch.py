@@ -6,7 +6,7 @@ same numbers, to the last bit, in whatever company it comes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,7 +122,7 @@ def _gather(
     used = batch[: stop - start]
     # A sum is not finite if any of its terms is not: one pass, no mask of full size.
     sums = used.sum(axis=tuple(range(2, used.ndim)), dtype=np.float64)  # (n, C)
-    bad = ~np.isfinite(sums)
+    bad: np.ndarray = np.logical_not(np.isfinite(sums))
     if bad.any():
         if call.missing == "raise":
             raise _missing(bad, call)
@@ -132,7 +132,8 @@ def _gather(
 
 def _missing(bad: np.ndarray, call: Call) -> MissingValuesError:
     names = call.names or tuple(f"input {i}" for i in range(bad.shape[1]))
-    which = ", ".join(n for n, b in zip(names, bad.any(axis=0), strict=False) if b)
+    columns: np.ndarray = bad.any(axis=0)
+    which = ", ".join(names[i] for i in np.flatnonzero(columns))
     msg = f"NaN or infinite values in {which}: the network needs complete fields."
     return MissingValuesError(
         msg,

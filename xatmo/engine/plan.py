@@ -82,9 +82,7 @@ def _blocks(
     call: Call, fields: Sequence[xr.DataArray], core: Sequence[str], out: dict[str, int]
 ) -> xr.DataArray:
     core, names = list(core), list(out)
-    task = partial(
-        execute, call=call, n_core=len(core), out_core=tuple(out.values())
-    )
+    task = partial(execute, call=call, n_core=len(core), out_core=tuple(out.values()))
     return xr.apply_ufunc(
         task,
         *fields,
@@ -105,7 +103,7 @@ def _joined(
     """Whole core dimensions, and neighbouring small chunks as one; how to undo it."""
     first = fields[0]
     plan: dict[str, Any] = dict.fromkeys(core, -1)
-    lead = [d for d in first.dims if d not in core]
+    lead = [str(d) for d in first.dims if d not in core]
     points = int(np.prod([first.sizes[d] for d in core]))
     wanted = max(batch_size, JOIN_POINTS // points)
     undo: dict[str, tuple[int, ...]] = {}

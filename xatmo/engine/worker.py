@@ -88,7 +88,7 @@ def resolve_device(device: str) -> str:
 
 
 def _get(key: ModelKey, device: str) -> Loaded:
-    global _load_count  # noqa: PLW0603 - a counter that tests and benchmarks read
+    global _load_count
     with _lock:
         found = _loaded.get((key, device))
         if found is None:

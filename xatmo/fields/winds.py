@@ -50,11 +50,11 @@ def vorticity_divergence(
     -----
     Measured on a global 1 degree grid with rows at the poles, as the largest error
     anywhere over the largest value anywhere: 7.7e-5 for solid-body rotation about the
-    Earth's axis, 6.8e-4 about a tilted one (1.3e-3 on a grid without polar rows), 7.3e-4
-    for a Rossby-Haurwitz wave of zonal wavenumber 4 (1.9e-4 at 0.5 degrees: the error
-    falls with the square of the spacing), and 5.1e-3 for a potential flow straight over
-    the poles (1.1e-2 without polar rows), all of it in the row next to the pole.
-    At the edge of a region: 2.6e-3.
+    Earth's axis, 6.8e-4 about a tilted one (1.3e-3 on a grid without polar rows),
+    7.3e-4 for a Rossby-Haurwitz wave of zonal wavenumber 4 (1.9e-4 at 0.5 degrees: the
+    error falls with the square of the spacing), and 5.1e-3 for a potential flow
+    straight over the poles (1.1e-2 without polar rows), all of it in the row next to
+    the pole. At the edge of a region: 2.6e-3.
 
     References
     ----------

@@ -60,6 +60,7 @@ class Encoder(nn.Module):
             stages.append(nn.ModuleList(blocks))
             width = c_out
         self.stages = nn.ModuleList(stages)
+        self.widths = list(widths)
         self.downscalings = [stride, 2 if pool else 1, *strides]
 
     @property
@@ -79,8 +80,7 @@ class Encoder(nn.Module):
 
     def features(self, layer: str) -> int:
         """Channels of a layer."""
-        stage = self.stages[self.layers.index(layer)]
-        return stage[-1].bn2.num_features  # type: ignore[index, union-attr, return-value]
+        return self.widths[self.layers.index(layer)]
 
     def forward(
         self, x: Tensor, layer: str | None = None, periodic: bool = False
@@ -95,7 +95,8 @@ class Encoder(nn.Module):
         if self.pool is not None:
             x = self.pool(x, periodic)
         for stage in self.stages[:last]:
-            for block in stage:  # type: ignore[union-attr]
+            assert isinstance(stage, nn.ModuleList)  # noqa: S101 - for type checkers
+            for block in stage:
                 x = block(x, periodic)
         return x
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["ResidualBlock", "SameConv2d", "SameMaxPool2d", "batch_norm", "same_padding"]
@@ -53,7 +53,7 @@ class SameConv2d(nn.Conv2d):
         if self.bias is not None:
             nn.init.zeros_(self.bias)
 
-    def forward(self, x: Tensor, periodic: bool = False) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, periodic: bool = False) -> Tensor:
         """(B, C_in, H, W) -> (B, C_out, ceil(H / stride), ceil(W / stride))."""
         kernel, stride = self.kernel_size[0], self.stride[0]
         rows = same_padding(x.shape[-2], kernel, stride)

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xatmo.metrics.ordering import block_bootstrap, eof_basis, ssim_distance
@@ -24,7 +24,14 @@ from xatmo.training.recipe import Sampling, Source
 from xatmo.training.sampling import FieldStore, PairSampler
 from xatmo.zoo import Card, Model, load_model, normalizer
 
-__all__ = ["Scorer", "classification", "evaluate", "fit_alpha", "ordering", "write_json"]
+__all__ = [
+    "Scorer",
+    "classification",
+    "evaluate",
+    "fit_alpha",
+    "ordering",
+    "write_json",
+]
 
 _BATCH = 256
 
@@ -33,7 +40,8 @@ class Scorer:
     """A network with the normalisation of one level, on whole batches of patches."""
 
     def __init__(self, network: nn.Module, normalize: SignLog | ZScore) -> None:
-        self.network, self.normalize = network.eval(), normalize
+        self.network: Any = network.eval()
+        self.normalize = normalize
 
     @torch.inference_mode()
     def encode(self, patches: np.ndarray, layer: str | None = None) -> Tensor:
@@ -247,4 +255,3 @@ def fit_alpha(
 def write_json(result: dict[str, Any], path: str | Path) -> None:
     """Write scores, readable by people as well."""
     Path(path).write_text(json.dumps(result, indent=1) + "\n")
-

@@ -24,15 +24,21 @@ def model_page(card: Card, scores: dict[str, Any], recipe: str) -> str:
         _use(card),
         _facts(card),
         "## Scores",
-        f"Measured by\n\n```\nxatmo release {recipe}\n```\n\n"
-        "on patches at random places (centres within "
-        f"{card.grid.latitude_limit:g}° of the equator) and times; the intervals are "
-        "95 % of a bootstrap over blocks of three days. All numbers, with the "
-        "confusion matrices, are in `scores.json`.",
+        _how_measured(card, recipe),
     ]
     parts += [score_page(table) for table in scores.values()]
     parts.append(_reading(scores))
     return "\n\n".join(parts) + "\n"
+
+
+def _how_measured(card: Card, recipe: str) -> str:
+    return (
+        f"Measured by\n\n```\nxatmo release {recipe}\n```\n\n"
+        "on patches at random places (centres within "
+        f"{card.grid.latitude_limit:g}° of the equator) and times; the intervals are "
+        "95 % of a bootstrap over blocks of three days. All numbers, with the "
+        "confusion matrices, are in `scores.json`."
+    )
 
 
 def _use(card: Card) -> str:
@@ -53,7 +59,10 @@ def _facts(card: Card) -> str:
         ("inputs", f"{inputs}; derived from winds where absent"),
         ("levels", f"trained at {trained}"),
         ("grid", f"{fine:g} to {coarse:g}°, at least {_by(card.grid.patch)} points"),
-        ("weights", f"{card.weights.size / 1e6:.1f} MB, sha256 `{card.weights.sha256}`"),
+        (
+            "weights",
+            f"{card.weights.size / 1e6:.1f} MB, sha256 `{card.weights.sha256}`",
+        ),
         ("trained on", card.training.get("data", "")),
         ("credit", card.training.get("attribution", "")),
         ("licence", card.licence),

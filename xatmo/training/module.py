@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import lightning as L  # noqa: N812 - Lightning's own idiom
+import lightning as L
 import torch
-import torch.nn.functional as F  # noqa: N812
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xatmo.nets.normalization import SignLog
@@ -33,7 +33,7 @@ class PairClassifier(L.LightningModule):
         self, network: nn.Module, normalizers: list[SignLog], optimizer: Optimizer
     ) -> None:
         super().__init__()
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network: Any = network.to(memory_format=torch.channels_last)  # type: ignore
         self.normalizers = normalizers
         self.settings = optimizer
 
@@ -56,7 +56,7 @@ class PairClassifier(L.LightningModule):
         """Cross-entropy plus the penalty on kernels."""
         logits = self.logits(batch)
         cross_entropy = F.cross_entropy(logits, batch["label"])
-        penalty = sum(p.square().sum() for p in self.network.kernels())  # type: ignore
+        penalty = sum(p.square().sum() for p in self.network.kernels())
         loss = cross_entropy + self.settings.weight_penalty * penalty
         accuracy = (logits.argmax(1) == batch["label"]).float().mean()
         size = len(logits)

@@ -1,4 +1,4 @@
-"""From any data set to what training reads: one Zarr store per source, and constants."""
+"""From any data set to what training reads: a Zarr store per source, and constants."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def open_source(source: Source) -> xr.Dataset:
     ds = ds.chunk({axes.time: 16}).sel({axes.time: slice(source.start, source.end)})
     if source.coarsen > 1:
         blocks = {axes.latitude: source.coarsen, axes.longitude: source.coarsen}
-        ds = ds.coarsen(blocks, boundary="trim").mean()  # type: ignore[assignment]
+        ds = ds.coarsen(blocks, boundary="trim").mean()
     return ds
 
 
@@ -72,7 +72,9 @@ def prepare_source(source: Source, quantities: Sequence[str], folder: Path) -> P
     stacked = xr.concat(arrays, "channel", coords="minimal", compat="override")
     stacked = stacked.rename({time: "time"}) if time != "time" else stacked
     stacked = stacked.transpose("time", "channel", "latitude", "longitude")
-    ds = stacked.astype(np.float32).rename("fields").reset_coords(drop=True).to_dataset()
+    ds = (
+        stacked.astype(np.float32).rename("fields").reset_coords(drop=True).to_dataset()
+    )
     ds = ds.sortby("time").drop_duplicates("time").drop_attrs()
     ds.attrs = {
         "level": str(fields.levels[0]),

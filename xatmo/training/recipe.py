@@ -1,4 +1,4 @@
-"""A recipe: everything that training a released model needs, read from one TOML file."""
+"""A recipe: all that training a released model needs, read from one TOML file."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Optimizer:
     steps_per_epoch: int = 250
     epochs: int = 60
     warm_pairs: int = 4096
-    """Size of the fixed subset that training begins on; it does not take off without."""
+    """Size of the fixed subset that training begins on: else it does not take off."""
     warm_epochs: int = 4
     learning_rate: float = 0.1
     momentum: float = 0.9

@@ -1,4 +1,4 @@
-"""``xatmo train RECIPE``: prepare the data, train, and leave a folder to release from."""
+"""``xatmo train RECIPE``: prepare the data, train, leave a folder to release from."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import lightning as L  # noqa: N812 - Lightning's own idiom
+import lightning as L
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import nn
@@ -141,7 +141,7 @@ def _trainer(recipe: Recipe, folder: Path, devices: int, progress: bool) -> L.Tr
         max_epochs=s.epochs,
         accelerator="auto",
         devices=devices,
-        precision=s.precision,  # type: ignore[arg-type]
+        precision=s.precision,
         logger=[
             CSVLogger(folder, name="csv", version=""),
             TensorBoardLogger(folder, name="tensorboard", version=""),

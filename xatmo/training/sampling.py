@@ -132,12 +132,9 @@ class PairSampler:
 
     def only(self, level: str) -> PairSampler:
         """Return the same sampler on one of its levels."""
-        kept = [
-            (store, weight)
-            for store, weight in zip(self.stores, self.weights, strict=True)
-            if store.level == level
-        ]
-        stores, weights = ([pair[i] for pair in kept] for i in (0, 1))
+        kept = [i for i, store in enumerate(self.stores) if store.level == level]
+        stores = [self.stores[i] for i in kept]
+        weights = [self.weights[i] for i in kept]
         return PairSampler(stores, weights, self.levels, self.sampling, self.seed)
 
     def batch(self, number: int, size: int) -> Batch:
@@ -182,9 +179,7 @@ class PairSampler:
             block[i] = self.stores[which].times[start] // _BLOCK_SECONDS
         return Triplets(fields, lags, block)
 
-    def _place(
-        self, rng: np.random.Generator, which: int
-    ) -> tuple[int, int, int, int]:
+    def _place(self, rng: np.random.Generator, which: int) -> tuple[int, int, int, int]:
         """Row, column, height, width of a patch."""
         store, (h, w) = self.stores[which], self.sampling.patch
         n_lon = store.fields.shape[-1]
