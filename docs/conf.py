@@ -39,7 +39,7 @@ highlight_language = "none"
 html_theme = "furo"
 html_title = f"xatmo {release}"
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["pages.css"]
 html_show_sourcelink = False
 
 autosummary_generate = True
@@ -53,7 +53,7 @@ myst_heading_anchors = 3
 sphinx_gallery_conf = {
     "examples_dirs": ["tutorial", "../gallery"],
     "gallery_dirs": ["auto_tutorial", "auto_gallery"],
-    "filename_pattern": r"plot_\d+",
+    "filename_pattern": r"/plot_",
     "within_subsection_order": "FileNameSortKey",
     "backreferences_dir": "gen_modules/backreferences",
     "doc_module": ("xatmo",),
@@ -63,7 +63,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "write_computation_times": False,
     "abort_on_example_error": True,
-    "matplotlib_animations": False,
+    "image_srcset": ["2x"],
 }
 
 # A reader of the pages has no use for where the warning's source lies on this machine.

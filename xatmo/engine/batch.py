@@ -127,12 +127,12 @@ def _gather(
         if call.missing == "raise":
             raise _missing(bad, call)
         used[bad.any(axis=1)] = 0.0
-    return batch, bad.any(axis=1)
+    return batch, np.asarray(bad.any(axis=1))
 
 
 def _missing(bad: np.ndarray, call: Call) -> MissingValuesError:
     names = call.names or tuple(f"input {i}" for i in range(bad.shape[1]))
-    columns: np.ndarray = bad.any(axis=0)
+    columns = np.asarray(bad.any(axis=0))
     which = ", ".join(names[i] for i in np.flatnonzero(columns))
     msg = f"NaN or infinite values in {which}: the network needs complete fields."
     return MissingValuesError(

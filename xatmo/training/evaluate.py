@@ -220,6 +220,8 @@ def ordering(
     }
     table: dict[str, Any] = {}
     for group, members in groups.items():
+        if not members.any():  # few classes: no lag is that long
+            continue
         table[group] = {"triplets": int(members.sum())}
         for name, parts in right.items():
             hit = np.concatenate(parts)[members]

@@ -21,7 +21,12 @@ __all__ = ["release"]
 
 
 def release(
-    recipe_path: str | Path, *, out: str | Path = "runs", models: str | Path = "models"
+    recipe_path: str | Path,
+    *,
+    out: str | Path = "runs",
+    models: str | Path = "models",
+    pairs: int = 24_000,
+    triplets: int = 12_000,
 ) -> Path:
     """Write ``models/<name>/`` from the last checkpoint of a run.
 
@@ -31,6 +36,8 @@ def release(
         The recipe that was trained.
     out, models : path
         Where the run is, and where the model goes.
+    pairs, triplets : int
+        How many the scores are measured on.
 
     Returns
     -------
@@ -64,7 +71,7 @@ def release(
         },
     }
     write_card(folder / "card.toml", card)
-    scores = _scores(recipe, folder, run)
+    scores = _scores(recipe, folder, run, pairs, triplets)
     (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
     card["scores"] = {k: _short(v) for k, v in scores.items()}
     write_card(folder / "card.toml", card)
@@ -131,7 +138,9 @@ def _distance(
     }
 
 
-def _scores(recipe: Recipe, folder: Path, run: Path) -> dict[str, Any]:
+def _scores(
+    recipe: Recipe, folder: Path, run: Path, pairs: int, triplets: int
+) -> dict[str, Any]:
     card = read_card(folder / "card.toml")
     model = Model(card, card.key())
     native = [s for s in recipe.train if s.coarsen == 1]
@@ -142,7 +151,12 @@ def _scores(recipe: Recipe, folder: Path, run: Path) -> dict[str, Any]:
         if source.coarsen > 1:
             key += f"_coarse{source.coarsen}"
         scores[key] = evaluate(
-            model, [source], reference=reference, folder=run / "data"
+            model,
+            [source],
+            reference=reference,
+            folder=run / "data",
+            pairs=pairs,
+            triplets=triplets,
         )
     return scores
 

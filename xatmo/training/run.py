@@ -33,6 +33,7 @@ def train(
     out: str | Path = "runs",
     devices: int = 1,
     max_epochs: int | None = None,
+    stop_after: int | None = None,
     progress: bool = True,
 ) -> Path:
     """Train what a recipe describes; called again, go on where it stopped.
@@ -50,6 +51,8 @@ def train(
         GPUs, or processes on a CPU.
     max_epochs : int, optional
         In place of the recipe's.
+    stop_after : int, optional
+        Stop after this epoch; the schedule stays that of the whole run.
     progress : bool
         Show a progress bar.
 
@@ -70,7 +73,7 @@ def train(
     L.seed_everything(recipe.optimizer.seed)
     normalizers = [_normalizer(recipe, c) for c in levels.values()]
     module = PairClassifier(build_network(recipe), normalizers, recipe.optimizer)
-    trainer = _trainer(recipe, folder, devices, progress)
+    trainer = _trainer(recipe, folder, devices, stop_after, progress)
     last = folder / "checkpoints" / "last.ckpt"
     trainer.fit(
         module,
@@ -134,17 +137,20 @@ def _normalizer(recipe: Recipe, constants: dict[str, Any]) -> SignLog:
     return SignLog(**values, alpha=recipe.normalization["alpha"])
 
 
-def _trainer(recipe: Recipe, folder: Path, devices: int, progress: bool) -> L.Trainer:
+def _trainer(
+    recipe: Recipe, folder: Path, devices: int, stop: int | None, progress: bool
+) -> L.Trainer:
     s = recipe.optimizer
     checkpoints = folder / "checkpoints"
     return L.Trainer(
-        max_epochs=s.epochs,
+        max_epochs=stop or s.epochs,
         accelerator="auto",
         devices=devices,
         precision=s.precision,
         logger=[
-            CSVLogger(folder, name="csv", version=""),
-            TensorBoardLogger(folder, name="tensorboard", version=""),
+            # One version per start: what a resumed run writes joins what there is.
+            CSVLogger(folder, name="csv"),
+            TensorBoardLogger(folder, name="tensorboard"),
         ],
         callbacks=[
             ModelCheckpoint(checkpoints, save_last=True, save_top_k=0),
@@ -160,15 +166,19 @@ def _trainer(recipe: Recipe, folder: Path, devices: int, progress: bool) -> L.Tr
 
 
 def _on(recipe: Recipe, path: str) -> Recipe:
-    """The recipe on one data set: nine tenths to train, a gap, the rest held out."""
+    """The recipe on one data set: the last part held out, behind a gap.
+
+    A tenth of the period is held out, but at least twice the longest lag; the gap is
+    as long as that lag, so that no pair reaches from one part into the other.
+    """
     ds = open_source(Source(path))
     times = ds.indexes[str(find_axes(ds).time)]
-    cut = int(len(times) * 0.9)
-    # As long as the longest lag: no pair may reach from one part into the other.
-    gap = dt.timedelta(hours=recipe.sampling.step_hours * recipe.sampling.n_lags)
+    longest = dt.timedelta(hours=recipe.sampling.step_hours * recipe.sampling.n_lags)
+    period = times[-1] - times[0]
+    cut = times[-1] - max(period / 10, 2 * longest)
     return replace(
         recipe,
-        train=(Source(path, end=str(times[cut] - gap)),),
-        validation=(Source(path, start=str(times[cut])),),
+        train=(Source(path, end=str(cut - longest)),),
+        validation=(Source(path, start=str(cut)),),
         constants=(),
     )

@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from xatmo.errors import TimeAxisError
 from xatmo.training.recipe import Sampling
 
 __all__ = ["Batch", "FieldStore", "PairSampler", "Triplets"]
@@ -128,6 +129,7 @@ class PairSampler:
         # A store is as likely as it has pairs; a store without a lag never gives it.
         counts = np.array([[len(p) for p in lags] for lags in self.pairs], float)
         shares = counts * np.asarray(weights)[:, None]
+        _check_every_lag(counts, stores, sampling)
         self.shares = shares / shares.sum(axis=0, keepdims=True)
 
     def only(self, level: str) -> PairSampler:
@@ -190,6 +192,23 @@ class PairSampler:
     def _empty(self, size: int) -> np.ndarray:
         channels = self.stores[0].fields.shape[1]
         return np.empty((size, channels, *self.sampling.patch), np.float32)
+
+
+def _check_every_lag(
+    counts: np.ndarray, stores: list[FieldStore], sampling: Sampling
+) -> None:
+    missing = np.flatnonzero(counts.sum(axis=0) == 0) + 1
+    if missing.size:
+        hours = ", ".join(str(lag * sampling.step_hours) for lag in missing)
+        msg = f"No two times of the data are {hours} h apart."
+        raise TimeAxisError(
+            msg,
+            found=f"{sum(s.times.size for s in stores)} times in {len(stores)} series",
+            needed=f"pairs for every lag from {sampling.step_hours} to "
+            f"{sampling.step_hours * sampling.n_lags} h",
+            hint="take a longer series, or one with a time step of "
+            f"{sampling.step_hours} h",
+        )
 
 
 def _row_range(store: FieldStore, sampling: Sampling) -> tuple[int, int]:
