@@ -53,7 +53,7 @@ def wind_store(folder: Path, times: int, chunk: int, *, empty: bool = False) -> 
         _coordinates(times, latitude, longitude),
     )
     path = folder / f"winds-{times}.zarr"
-    ds.to_zarr(path, compute=not empty)
+    ds.to_zarr(path, compute=not empty, consolidated=False)
     return path
 
 

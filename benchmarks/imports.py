@@ -1,4 +1,4 @@
-"""What ``import xatmo`` costs on top of ``import xarray``, which its users have anyway."""
+"""What ``import xatmo`` costs on top of the ``import xarray`` of all its users."""
 
 from __future__ import annotations
 

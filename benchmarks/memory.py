@@ -49,13 +49,13 @@ def peak(store: Path) -> float:
     """Megabytes that this process needed at most to embed a store."""
     import xatmo  # noqa: F401 - gives ds its accessor
 
-    ds = xr.open_zarr(store, chunks={})
-    ds.atmo.embed().to_zarr(store.with_suffix(".out.zarr"))
+    ds = xr.open_zarr(store, chunks={}, consolidated=False)
+    ds.atmo.embed().to_zarr(store.with_suffix(".out.zarr"), consolidated=False)
     return _own_peak()
 
 
 def _own_peak() -> float:
-    """Peak resident memory in MB; ``ru_maxrss`` would count the parent's at the fork."""
+    """Peak memory in MB; ``ru_maxrss`` may include the parent's at the fork."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(x for x in status.read_text().splitlines() if "VmHWM" in x)

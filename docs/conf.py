@@ -47,7 +47,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # numpydoc's parameters say it in words
 numpydoc_show_class_members = False
 
-myst_enable_extensions = ["deflist", "dollarmath"]
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 
 sphinx_gallery_conf = {

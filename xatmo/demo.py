@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,11 @@ import xarray as xr
 from xatmo.distances import distance
 from xatmo.embedding import embed
 from xatmo.errors import OptionError
-from xatmo.fields import Fields, area_weights, restore
+from xatmo.fields import Fields, Level, area_weights, recognise, restore
 from xatmo.matching import Prepared, prepare
 from xatmo.metrics import by_lag, lag_hours, pairwise_rmse
 from xatmo.sample import open_sample
-from xatmo.zoo import load_model
+from xatmo.zoo import Card, load_model
 from xatmo.zoo.files import draft
 
 if TYPE_CHECKING:
@@ -101,11 +100,8 @@ def run_demo(
     """
     ds = open_sample(chunks={}) if ds is None else ds
     found = load_model(model, capability="distance")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about levels that are not chosen below
-        data = prepare(ds, found, capability="distance", level=level)
-    if len(data.fields.levels) > 1:
-        level = str(data.fields.levels[0])
+    level = level or _preferred_level(ds, found.card)
+    data = prepare(ds, found, capability="distance", level=level)
     ds = _one_series(ds, data)
     data = prepare(ds, found, capability="distance", level=level)
     vorticity = _vorticity(data.fields)
@@ -125,13 +121,20 @@ def run_demo(
     return Demo(result, found.name, time)
 
 
+def _preferred_level(ds: xr.Dataset, card: Card) -> str | None:
+    """The first of the model's levels that the data hold, where they hold several."""
+    found = recognise(ds).quantities.values()
+    held = {level for variables in found for v in variables for level in v.levels}
+    known = [lv.level for lv in card.levels if Level.parse(lv.level) in held]
+    return known[0] if known and len(held) > 1 else None
+
+
 def _one_series(ds: xr.Dataset, data: Prepared) -> xr.Dataset:
     """One member of an ensemble, not too many times, in chunks of a few fields."""
     axes = data.fields.axes
-    keep = {axes.latitude, axes.longitude, axes.time, axes.level}
-    used = {name for names in data.fields.sources.values() for name in names}
-    dims = {d for name in used if name in ds for d in ds[name].dims}
-    ds = ds.isel(dict.fromkeys(dims - keep, 0))
+    keep = {"latitude", "longitude", axes.time, axes.level}
+    more = [d for d in _vorticity(data.fields).dims if d not in keep]
+    ds = ds.isel(dict.fromkeys(more, 0))
     if axes.time not in ds.dims:
         return ds.chunk()
     ds = ds.isel({axes.time: slice(_MOST_TIMES)})
@@ -219,9 +222,10 @@ def draw(demo: Demo) -> Figure:
     from xatmo.plot import figure, lag_curves, world_map
 
     result = demo.result
-    fig = figure(figsize=(13, 7.2), layout="constrained")
+    rows = 1 if demo.time is None else 2
+    fig = figure(figsize=(13, 3.7 * rows), layout="constrained")
     fig.suptitle(f"AtmoDist distance, {demo.model}", x=0.01, ha="left")
-    axes = fig.subplots(2, 2)
+    axes = fig.subplots(rows, 2, squeeze=False)
     vorticity = result["vorticity"] * 1e5
     spread = float(np.nanpercentile(np.abs(vorticity), 98))
     style = {"cmap": "RdBu_r", "vmin": -spread, "vmax": spread}
@@ -231,8 +235,6 @@ def draw(demo: Demo) -> Figure:
         size = (_one(result["embedding"], 3) ** 2).mean("feature") ** 0.5
         title, label = "size of its embedding", "root mean square feature (1)"
         world_map(size, axes[0, 1], title=title, label=label, cmap="viridis")
-        for ax in axes[1]:
-            ax.set_axis_off()
         return fig
     for ax, state in zip(axes[0], vorticity, strict=True):
         world_map(state, ax, title=_when(state), label=label, **style)

@@ -16,7 +16,10 @@ data of your own, and no network. You need xatmo with its ``plot`` extra; see
 # model (SPEEDY): real dynamics, but not real weather. With ``chunks``, nothing is read
 # yet.
 
+import matplotlib.pyplot as plt
+
 import xatmo
+from xatmo.plot import world_map
 
 ds = xatmo.open_sample(chunks={"time": 8})
 print(dict(ds.sizes))
@@ -25,7 +28,8 @@ print(dict(ds.sizes))
 # See what was recognised
 # -----------------------
 #
-# Importing xatmo has given every xarray object an attribute ``.atmo``. Look at it:
+# Importing xatmo has given every xarray object an attribute ``.atmo``. Look at it, in a
+# notebook like this or with ``print(ds.atmo)``:
 
 ds.atmo
 
@@ -37,14 +41,16 @@ ds.atmo
 # ----------------
 
 z = ds.atmo.embed()
-z
+print(dict(z.sizes))
 
 # %%
 # There is a warning: the model was not trained at the level of the sample, and knows
-# only how to scale the winds there. Here it does no harm; for your own results, mind it.
+# only how to scale the winds there. Every call says so again. Here it does no harm; in
+# your own work, mind it.
 #
-# The embedding is a map of vectors. Each cell covers eight by eight grid points, and its
-# vector describes the flow in and around it. It is lazy as well: no network has run yet.
+# The embedding is a map of vectors. Each cell covers eight by eight grid points, and
+# its vector describes the flow in and around it. It is lazy like the winds: no network
+# has run yet.
 #
 # Measure a distance
 # ------------------
@@ -54,13 +60,10 @@ z
 first, later = ds.isel(time=0), ds.isel(time=4)
 distance = first.atmo.distance(later)
 distance = distance.compute()
+print(dict(distance.sizes))
 
 # %%
 # With ``compute`` a network has run, on two fields. Draw the result:
-
-import matplotlib.pyplot as plt
-
-from xatmo.plot import world_map
 
 fig, ax = plt.subplots(figsize=(7.5, 4), layout="constrained")
 world_map(
@@ -96,8 +99,8 @@ ax.grid(alpha=0.3)
 plt.show()
 
 # %%
-# The distance of the state from itself is zero. It grows quickly at first and then levels
-# off: after some days, two states of one season have little more in common than any two.
+# The distance of the state from itself is zero. It grows at first and then levels off:
+# sooner or later two states have no more in common than any two of the season.
 #
 # See where the numbers come from
 # -------------------------------

@@ -208,6 +208,8 @@ def test_plain_under_autocast(plain):
     fast, x = FastEncoder(plain), normal(2, 2, 40, 40)
     with torch.autocast("cpu", torch.bfloat16):
         assert fast(x).dtype == plain(x).dtype
+        built_inside = FastEncoder(plain)
+    assert (built_inside.fused is None) == (fast.fused is None)
 
 
 def test_plain_for_gradients_of_the_input(plain):

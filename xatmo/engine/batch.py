@@ -133,7 +133,8 @@ def _gather(
 def _missing(bad: np.ndarray, call: Call) -> MissingValuesError:
     names = call.names or tuple(f"input {i}" for i in range(bad.shape[1]))
     columns = np.asarray(bad.any(axis=0))
-    which = ", ".join(names[i] for i in np.flatnonzero(columns))
+    # Fields derived from the same winds are called alike.
+    which = ", ".join(dict.fromkeys(names[i] for i in np.flatnonzero(columns)))
     msg = f"NaN or infinite values in {which}: the network needs complete fields."
     return MissingValuesError(
         msg,
