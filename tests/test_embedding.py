@@ -240,6 +240,28 @@ def test_unknown_reduction(winds):
         winds.atmo.embed(reduce="median")
 
 
+def test_chunks_where_a_network_sees_everything(winds):
+    """A card that says so refuses chunked maps, and names the call that helps."""
+    from dataclasses import replace
+
+    model = xatmo.load_model()
+    grid = replace(model.card.grid, halo="global")
+    model = replace(model, card=replace(model.card, grid=grid))
+    ds = winds.copy()
+    ds["vo"] = ("time", "latitude", "longitude"), winds.u10.values * 1e-5
+    ds["d"] = ds.vo * 0.5
+    for name, said in (
+        ("vo", "atmosphere_relative_vorticity"),
+        ("d", "divergence_of_wind"),
+    ):
+        ds[name].attrs = {"standard_name": said, "units": "s-1", "level": "10 m"}
+    ds = ds.drop_vars(["u10", "v10"])
+    with pytest.raises(
+        errors.ChunkError, match=r"(?s)longitude is chunked.*3 chunks.*ds\.chunk"
+    ):
+        ds.chunk(longitude=16).atmo.embed(model, level="10 m")
+
+
 def test_gpu_that_is_not_there(winds):
     import torch
 

@@ -140,7 +140,10 @@ def _embed_level(data: Prepared, layer: str, index: int) -> xr.DataArray:
         "longitude": len(longitude),
         "feature": card.layers.features[layer],
     }
-    result = apply(call, arrays, core=_CORE, out=sizes)
+    # A finite reach is longer than most chunks are wide: joining them costs less than
+    # halos would. Where every point sees every other, that is the user's to decide.
+    halo = "global" if card.grid.halo == "global" else None
+    result = apply(call, arrays, core=_CORE, out=sizes, halo=halo)
     return result.assign_coords(latitude=latitude, longitude=longitude)
 
 

@@ -184,6 +184,12 @@ class AtmoDist(nn.Module):
         """
         return self.head(self.encoder(x1), self.encoder(x2))
 
+    def for_inference(self) -> AtmoDist:
+        """Return a copy that computes the same, faster: see ``nets/inference.py``."""
+        from xatmo.nets.inference import for_inference
+
+        return for_inference(self)
+
     def kernels(self) -> list[nn.Parameter]:
         """Weights of convolutions and dense layers: those that are regularised."""
         return [p for p in self.parameters() if p.ndim > 1]
