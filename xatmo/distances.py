@@ -93,7 +93,7 @@ def distance(
     _check_arguments(other, pairwise, reduce, join)
     a = prepare(obj, model, capability="distance", level=level)
     same = other is None
-    b = a if same else prepare(other, a.model, capability="distance", level=level)
+    b = a if same else _prepare_other(other, a, level)
     _check_same_grid(a.fields, b.fields)
     layer = check_layer(a.card, layer)
     first = embed_fields(a, layer)
@@ -133,6 +133,11 @@ def distance(
         notes=a.fields.notes,
         history=history_of(obj),
     )
+
+
+def _prepare_other(other: Any, first: Prepared, level: Any) -> Prepared:
+    """What ``obj`` is compared with; its levels are those that were warned of."""
+    return prepare(other, first.model, capability="distance", level=level, warn=False)
 
 
 def _matched(

@@ -87,7 +87,8 @@ def embed(
         result = result.weighted(cell_weights(data.fields, data.card, layer)).mean(
             _CORE
         )
-    result = restore(result.astype(_dtype(data.fields)), data.fields)
+    result = result.astype(_dtype(data.fields), copy=False)
+    result = restore(result, data.fields)
     return sign(
         result.rename("embedding"),
         verb="embed",

@@ -33,9 +33,17 @@ class Prepared:
 
 
 def prepare(
-    obj: Any, model: str | Model | None, *, capability: str, level: Any = None
+    obj: Any,
+    model: str | Model | None,
+    *,
+    capability: str,
+    level: Any = None,
+    warn: bool = True,
 ) -> Prepared:
     """Find the model, read its inputs from the data, and check that they fit.
+
+    With ``warn`` False nothing is said of levels that the model was not trained at:
+    somebody else has.
 
     Raises
     ------
@@ -53,7 +61,8 @@ def prepare(
     problem = grid_problem(fields.grid, fields.axes, card)
     if problem:
         raise problem
-    _warn_untrained(fields, card)
+    if warn:
+        _warn_untrained(fields, card)
     return Prepared(fields, found)
 
 

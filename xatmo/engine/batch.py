@@ -141,7 +141,7 @@ def _missing(bad: np.ndarray, call: Call) -> MissingValuesError:
         found=f"{int(bad.any(axis=1).sum())} of {len(bad)} fields with missing values "
         "in one batch",
         needed="finite numbers everywhere",
-        hint="fill the gaps first, e.g. ds.interpolate_na('longitude'), or use "
+        hint="fill the gaps first, e.g. with ds.interpolate_na(dim), or use "
         "xatmo.set_options(missing='propagate') to get NaN for those fields",
     )
 

@@ -226,7 +226,7 @@ class _Reader:
             )
         self.notes.append(
             "vorticity and divergence derived from "
-            f"{', '.join(dict.fromkeys(names))} by finite differences on the sphere"
+            f"{', '.join(dict.fromkeys(names))} by finite volumes on the sphere"
         )
         return self._winds[key][quantity == "divergence_of_wind"].copy(deep=False)
 

@@ -1,4 +1,4 @@
-"""Vorticity and divergence from winds, by finite differences on the sphere.
+"""Vorticity and divergence from winds, by finite volumes on the sphere.
 
 Everything is in flux form: what leaves one cell enters the next. So the polar rows are
 no special cases of a formula that divides by zero there, but what flows around a cap.

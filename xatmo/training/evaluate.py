@@ -109,8 +109,10 @@ def evaluate(
 
 def _said(source: Source) -> str:
     parts = [Path(source.path).name]
-    if source.start or source.end:
-        parts.append(f"{source.start or ''} to {source.end or ''}")
+    if source.start:
+        parts.append(f"from {source.start}")
+    if source.end:
+        parts.append(f"until {source.end}")
     if source.coarsen > 1:
         parts.append(f"block means of {source.coarsen} x {source.coarsen}")
     return ", ".join(parts)
