@@ -24,7 +24,7 @@ def measure(quick: bool) -> list[Row]:
     """Compare region and globe, in memory and in chunks."""
     keep_freed_memory()
     regions, globes = (64, 4) if quick else (256, 16)
-    repeats = 4 if quick else 8
+    repeats = 4 if quick else 20
     return [
         *_compare("32 x 64", patch_sized(regions), {64: 0.9, 1: 0.5}, repeats),
         *_compare("181 x 360", global_degree(globes), {4: 0.9, 1: 0.5}, repeats),

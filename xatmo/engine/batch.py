@@ -116,13 +116,14 @@ def _gather(
     flat: list[np.ndarray], start: int, stop: int, size: int, call: Call
 ) -> tuple[np.ndarray, np.ndarray]:
     """One padded batch (size, C, *core), and which of its fields cannot be used."""
-    batch = np.zeros((size, len(flat), *flat[0].shape[1:]), np.float32)
+    batch = np.empty((size, len(flat), *flat[0].shape[1:]), np.float32)
     for channel, array in enumerate(flat):
         batch[: stop - start, channel] = array[start:stop]
+    batch[stop - start :] = 0.0
     used = batch[: stop - start]
-    # A sum is not finite if any of its terms is not: one pass, no mask of full size.
-    sums = used.sum(axis=tuple(range(2, used.ndim)), dtype=np.float64)  # (n, C)
-    bad: np.ndarray = np.logical_not(np.isfinite(sums))
+    # A batch is small: its mask costs less than a sum in which overflow is no matter.
+    complete = np.isfinite(used).all(axis=tuple(range(2, used.ndim)))  # (n, C)
+    bad: np.ndarray = np.logical_not(complete)
     if bad.any():
         if call.missing == "raise":
             raise _missing(bad, call)
