@@ -228,7 +228,13 @@ def ordering(
         for name, parts in right.items():
             hit = np.concatenate(parts)[members]
             low, high = block_bootstrap(hit, block[members])
-            table[group][name] = {"accuracy": float(hit.mean()), "95": [low, high]}
+            own = np.concatenate(right["atmodist"])[members]
+            gain = block_bootstrap(own.astype(float) - hit, block[members])
+            table[group][name] = {
+                "accuracy": float(hit.mean()),
+                "95": [low, high],
+                "atmodist_gain_95": list(gain),
+            }
     return table
 
 

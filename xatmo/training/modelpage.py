@@ -136,18 +136,29 @@ def _ordering(groups: dict[str, Any]) -> str:
 
 
 def _reading(scores: dict[str, Any]) -> str:
-    """Say where AtmoDist wins and where it does not."""
-    lines = ["## Reading the ordering tables", ""]
+    """Say where AtmoDist wins and where it does not, by paired differences."""
+    how = (
+        "Against the best plain distance on the same triplets; a difference counts "
+        "where its 95 % interval excludes zero."
+    )
+    lines = [
+        "## Where AtmoDist wins, and where not",
+        "",
+        how,
+        "",
+        "| data | triplets | AtmoDist | best plain distance | verdict |",
+        "|---|---|---|---|---|",
+    ]
     for table in scores.values():
         title = "; ".join(table["data"])
         for key, group in table["ordering"].items():
-            own = group["atmodist"]["accuracy"]
-            better = [n for n in _NAMES if n != "atmodist" and n in group]
-            rival = max(better, key=lambda n: group[n]["accuracy"])
-            best = group[rival]["accuracy"]
-            verdict = "wins" if own > best else "loses"
+            plain = [n for n in _NAMES if n != "atmodist" and n in group]
+            rival = max(plain, key=lambda n: group[n]["accuracy"])
+            low, high = group[rival]["atmodist_gain_95"]
+            verdict = "wins" if low > 0 else "loses" if high < 0 else "level"
             lines.append(
-                f"- {title}, {_GROUPS[key]}: AtmoDist {verdict} against the best plain "
-                f"distance ({_NAMES[rival]}), {own:.3f} to {best:.3f}."
+                f"| {title} | {_GROUPS[key]} | {group['atmodist']['accuracy']:.3f} | "
+                f"{group[rival]['accuracy']:.3f} ({_NAMES[rival]}) | {verdict} |"
             )
+            title = ""
     return "\n".join(lines)
