@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from xatmo.training.recipe import Recipe, read_recipe
 from xatmo.training.run import build_network, prepare_all
 from xatmo.training.sampling import PairSampler
 from xatmo.zoo import Model, read_card, save_state, write_card
+from xatmo.zoo.files import draft
 
 __all__ = ["release"]
 
@@ -49,8 +51,8 @@ def release(
     run = Path(out) / recipe.name
     network = _trained(recipe, run)
     levels, sampler, _ = prepare_all(recipe, run)
-    folder = Path(models) / recipe.name
-    folder.mkdir(parents=True, exist_ok=True)
+    # Made and scored aside, so that a released model is never half of two.
+    folder = run / "release" / recipe.name
     weights = folder / "weights.safetensors"
     sha256 = save_state(network, weights)
     card = {
@@ -77,7 +79,15 @@ def release(
     write_card(folder / "card.toml", card)
     page = model_page(read_card(folder / "card.toml"), scores, str(recipe_path))
     (folder / "README.md").write_text(page)
-    return folder
+    return _publish(folder, Path(models) / recipe.name)
+
+
+def _publish(folder: Path, target: Path) -> Path:
+    target.mkdir(parents=True, exist_ok=True)
+    for file in sorted(folder.iterdir(), key=lambda f: f.name == "card.toml"):
+        with draft(target / file.name) as part:
+            shutil.copyfile(file, part)
+    return target
 
 
 def _trained(recipe: Recipe, run: Path) -> AtmoDist:

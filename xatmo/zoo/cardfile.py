@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import tomllib
 from collections.abc import Mapping
@@ -65,6 +66,21 @@ def read_card(path: str | os.PathLike[str]) -> Card:
         folder of another name than the model's.
     """
     file = _card_file(path)
+    try:
+        status = file.stat()
+    except OSError:
+        return _read(file)  # which says what is wrong
+    # Every verb asks for the cards: they are parsed again only if they have changed.
+    stamp = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return _remembered(file.absolute(), stamp)
+
+
+@functools.lru_cache(maxsize=256)
+def _remembered(file: Path, stamp: tuple[int, ...]) -> Card:
+    return _read(file)
+
+
+def _read(file: Path) -> Card:
     try:
         values = tomllib.loads(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
