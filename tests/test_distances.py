@@ -145,3 +145,80 @@ def test_unknown_join(winds):
         errors.OptionError, match=r"(?s)'outer'.*'exact', 'inner' or 'override'"
     ):
         winds.atmo.distance(winds, join="outer")
+
+
+def _members(winds, numbers):
+    return xr.concat([winds * (1 + 0.1 * n) for n in numbers], "number").assign_coords(
+        number=list(numbers)
+    )
+
+
+@pytest.mark.parametrize("pairwise", [False, True])
+@pytest.mark.parametrize("numbers", [(0, 1), (7, 8, 9)])
+def test_members_that_differ(winds, pairwise, numbers):
+    n = _members(winds, (0, 1, 2))
+    with pytest.raises(
+        errors.AlignmentError, match=r"(?s)differ along 'number'.*3 number.*isel"
+    ):
+        n.atmo.distance(_members(winds, numbers), pairwise=pairwise)
+
+
+def test_a_state_against_a_series(winds):
+    """The other way round gives the same, new dimensions first."""
+    d = winds.isel(time=2).atmo.distance(winds)
+    assert d.dims == ("time", "latitude", "longitude")
+    np.testing.assert_allclose(d, winds.atmo.distance(winds.isel(time=2)), rtol=1e-6)
+
+
+def test_a_state_against_members(winds):
+    d = winds.isel(time=0).atmo.distance(_members(winds.isel(time=0), (0, 1)))
+    assert d.dims == ("number", "latitude", "longitude")
+
+
+def test_coordinates_of_one_alone_are_left_out(winds):
+    d = winds.isel(time=0).atmo.distance(winds.isel(time=1))
+    assert "time" not in d.coords
+
+
+def test_levels_written_differently(winds):
+    def at(values, units, name):
+        level = xr.DataArray(values, dims=name, attrs={"units": units})
+        return winds.rename(u10="u", v10="v").expand_dims({name: level}, axis=1)
+
+    a = at([850.0, 500.0], "hPa", "level")
+    a["u"] = a.u * xr.DataArray([1.0, 2.0], dims="level")
+    same = a.assign_coords(level=("level", [85000.0, 50000.0], {"units": "Pa"}))
+    for other in (same.rename(level="plev"), a.isel(level=[1, 0])):
+        with pytest.warns(errors.ExtrapolationWarning):
+            d = a.atmo.distance(other)
+        assert d.dims == ("time", "level", "latitude", "longitude")
+        np.testing.assert_allclose(d, 0, atol=1e-9)
+
+
+def test_inner_join_of_repeated_times(winds):
+    twice = winds.isel(time=[0, 0, 1])
+    with pytest.raises(
+        errors.AlignmentError, match=r"(?s)more than once.*drop_duplicates\('time'\)"
+    ):
+        winds.atmo.distance(twice, join="inner")
+
+
+def test_times_without_an_index_are_compared_by_value(winds):
+    bare = winds.drop_indexes("time")
+    with pytest.raises(errors.AlignmentError, match="do not share their times"):
+        bare.atmo.distance(winds.isel(time=[1, 0, 2, 3, 4]))
+
+
+def test_nothing_runs_before_the_checks(winds):
+    with (
+        xatmo.testing.count_forwards() as counted,
+        pytest.raises(errors.AlignmentError),
+    ):
+        winds.atmo.distance(winds.isel(time=slice(2)))
+    assert counted.calls == 0
+
+
+def test_pairs_of_small_chunks_stay_few(winds):
+    ds = winds.isel(time=np.arange(60) % 5).drop_vars("time").chunk(time=1)
+    graph = ds.atmo.distance(pairwise=True).__dask_graph__()
+    assert len(dict(graph)) < 40 * 60

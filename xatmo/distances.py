@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from xatmo.alignment import check_time, drop_conflicts, meet
 from xatmo.embedding import cell_weights, check_layer, embed_fields, history_of
-from xatmo.errors import AlignmentError, OptionError, TimeAxisError
+from xatmo.errors import OptionError
 from xatmo.fields import Fields, restore
 from xatmo.matching import Prepared, prepare
 from xatmo.provenance import sign
@@ -17,6 +19,9 @@ from xatmo.zoo import Model
 __all__ = ["distance"]
 
 _SPACE = ["latitude", "longitude"]
+
+# Numbers of an embedding that one task pairs with as many others (64 MB each).
+_PAIRED = 2**24
 
 
 def distance(
@@ -92,26 +97,35 @@ def distance(
     """
     _check_arguments(other, pairwise, reduce, join)
     a = prepare(obj, model, capability="distance", level=level)
-    same = other is None
-    b = a if same else _prepare_other(other, a, level)
-    _check_same_grid(a.fields, b.fields)
-    layer = check_layer(a.card, layer)
-    first = embed_fields(a, layer)
-    second = first if same else _in_names_of(embed_fields(b, layer), a.fields, b.fields)
-    _check_levels(a.fields, b.fields)
-    alpha, space = _scale(a, layer)
-    weights = cell_weights(a.fields, a.card, layer)
-    if pairwise:
-        result = _pairwise(first, second, weights, a.fields)
+    same = other is None or other is obj
+    mine = a.fields
+    if same:
+        theirs = mine
     else:
-        result = _matched(first, second, a.fields, join)
+        # What the levels were warned of once is enough.
+        b = prepare(
+            other, a.model, capability="distance", level=level, warn=False
+        ).fields
+        mine, theirs = meet(mine, b, join=join, pairwise=pairwise)
+    for fields in (mine, theirs):
+        if pairwise:
+            check_time(fields)
+    layer = check_layer(a.card, layer)
+    first = embed_fields(replace(a, fields=mine), layer)
+    second = first if same else embed_fields(replace(a, fields=theirs), layer)
+    # The grids are equal to rounding: the coordinates of the first one stand.
+    second = second.assign_coords({d: first[d].variable for d in _SPACE})
+    alpha, space = _scale(a, layer)
+    weights = cell_weights(mine, a.card, layer)
+    if pairwise:
+        result = _pairwise(first, second, weights, str(mine.axes.time))
+    else:
+        result = _matched(first, second)
         if reduce == "mean":
             result = result.weighted(weights).mean(_SPACE)
-    dtype = np.result_type(*(da.dtype for da in a.fields.data.values()))
-    result = restore((alpha * result).astype(dtype), a.fields)
-    if pairwise:
-        time = str(a.fields.axes.time)
-        result = result.transpose(time, f"{time}_other", ...)
+    dtype = np.result_type(*(da.dtype for da in mine.data.values()))
+    result = drop_conflicts(restore((alpha * result).astype(dtype), mine), theirs)
+    result = _new_dims_first(result, mine)
     return sign(
         result.rename("distance"),
         verb="distance",
@@ -135,137 +149,41 @@ def distance(
     )
 
 
-def _prepare_other(other: Any, first: Prepared, level: Any) -> Prepared:
-    """What ``obj`` is compared with; its levels are those that were warned of."""
-    return prepare(other, first.model, capability="distance", level=level, warn=False)
-
-
-def _matched(
-    first: xr.DataArray, second: xr.DataArray, fields: Fields, join: str
-) -> xr.DataArray:
+def _matched(first: xr.DataArray, second: xr.DataArray) -> xr.DataArray:
     """State against state: (..., latitude, longitude)."""
-    time = fields.axes.time
-    if time in first.dims and time in second.dims:
-        first, second = _align(first, second, str(time), join)
-    # Equal to rounding is checked; the coordinates of the first one stand.
-    second = second.assign_coords({d: first[d] for d in _SPACE})
     with xr.set_options(arithmetic_join="exact"):
         squares = (first - second) ** 2
     return squares.mean("feature", dtype=np.float64)
 
 
 def _pairwise(
-    first: xr.DataArray, second: xr.DataArray, weights: xr.DataArray, fields: Fields
+    first: xr.DataArray, second: xr.DataArray, weights: xr.DataArray, time: str
 ) -> xr.DataArray:
     """All against all: |a|^2 + |b|^2 - 2 ab, in float64 since like terms cancel."""
-    time = fields.axes.time
-    for x in (first, second):
-        if time is None or time not in x.dims:
-            msg = "Pairs of times need a time axis."
-            raise TimeAxisError(
-                msg,
-                found=f"dimensions {', '.join(map(str, x.dims))}",
-                needed="a time dimension in both objects",
-                hint="ds.atmo.distance(other) without pairwise, or "
-                "xr.concat([a, b], dim='time')",
-            )
     dims = [*_SPACE, "feature"]
     scale = np.sqrt(weights / weights.sum() / first.sizes["feature"])
-    a = first.astype(np.float64) * scale
-    b = (second.astype(np.float64) * scale).rename({time: f"{time}_other"})
-    b = b.assign_coords({d: a[d] for d in _SPACE})
+    a = _fewer_chunks(first, time).astype(np.float64) * scale
+    b = _fewer_chunks(second, time).astype(np.float64) * scale
+    b = b.rename({time: f"{time}_other"})
     products = xr.dot(a, b, dim=dims)
     squares = xr.dot(a, a, dim=dims) + xr.dot(b, b, dim=dims)
     return (squares - 2 * products).clip(min=0)
 
 
-def _align(
-    first: xr.DataArray, second: xr.DataArray, time: str, join: str
-) -> tuple[xr.DataArray, xr.DataArray]:
-    if join == "override":
-        if first.sizes[time] != second.sizes[time]:
-            raise _times_differ(first, second, time)
-        stripped = second.drop_vars([time], errors="ignore")
-        if time in first.coords:
-            stripped = stripped.assign_coords({time: first[time]})
-        return first, stripped
-    if time not in first.indexes or time not in second.indexes:
-        if first.sizes[time] != second.sizes[time]:
-            raise _times_differ(first, second, time)
-        return first, second
-    here, there = first.indexes[time], second.indexes[time]
-    if here.equals(there):
-        return first, second
-    common = here.intersection(there)
-    if join == "exact" or common.empty:
-        raise _times_differ(first, second, time)
-    return first.sel({time: common}), second.sel({time: common})
+def _fewer_chunks(x: xr.DataArray, time: str) -> xr.DataArray:
+    """Join small chunks, since the number of products grows with its square."""
+    if x.chunks is None:
+        return x
+    state = x.size // max(x.sizes[time], 1)
+    return x.chunk({time: max(1, _PAIRED // max(state, 1)), "feature": -1})
 
 
-def _times_differ(
-    first: xr.DataArray, second: xr.DataArray, time: str
-) -> AlignmentError:
-    msg = f"The two series do not share their times ({time})."
-    return AlignmentError(
-        msg,
-        found=f"{_span(first, time)} and {_span(second, time)}",
-        needed="the same times in both, or one state without a time axis",
-        hint=f"other.isel({time}=0) for one state; join='inner' for the times both "
-        "have; join='override' to compare by position",
-    )
-
-
-def _span(x: xr.DataArray, time: str) -> str:
-    count = f"{x.sizes[time]} times"
-    if time not in x.coords or not x.sizes[time]:
-        return count
-    return f"{count}, {_short(x[time].values[0])} to {_short(x[time].values[-1])}"
-
-
-def _short(time: Any) -> str:
-    return str(time)[:16]
-
-
-def _in_names_of(z: xr.DataArray, mine: Fields, theirs: Fields) -> xr.DataArray:
-    """Rename time and level to what ``obj`` calls them."""
-    pairs = (
-        (theirs.axes.time, mine.axes.time),
-        (theirs.level_dim, mine.level_dim),
-    )
-    names = {a: b for a, b in pairs if a in z.dims and b is not None and a != b}
-    return z.rename(names)
-
-
-def _check_same_grid(a: Fields, b: Fields) -> None:
-    for name in ("latitude", "longitude"):
-        x, y = getattr(a.grid, name), getattr(b.grid, name)
-        if x.size != y.size or not np.allclose(x, y, atol=1e-4):
-            msg = f"The two objects lie on different grids: {name} differs."
-            raise AlignmentError(
-                msg,
-                found=f"{_axis(x)} and {_axis(y)}",
-                needed="the same points in both (order and longitude convention may "
-                "differ)",
-                hint=f"other.interp({a.axes.latitude}=ds.{a.axes.latitude}, "
-                f"{a.axes.longitude}=ds.{a.axes.longitude}), or select the region "
-                "both share",
-            )
-
-
-def _axis(x: np.ndarray) -> str:
-    return f"{x.size} points from {x[0]:g} to {x[-1]:g}°"
-
-
-def _check_levels(a: Fields, b: Fields) -> None:
-    if a.levels != b.levels:
-        msg = "The two objects lie on different levels."
-        raise AlignmentError(
-            msg,
-            found=f"{', '.join(map(str, a.levels))} and "
-            f"{', '.join(map(str, b.levels))}",
-            needed="the same levels in both",
-            hint=f"ds.atmo.distance(other, level={str(a.levels[0])!r})",
-        )
+def _new_dims_first(result: xr.DataArray, fields: Fields) -> xr.DataArray:
+    """What only the other object has comes first, after the time it is paired with."""
+    time = fields.axes.time
+    new = [d for d in result.dims if d not in fields.dims]
+    lead = [time] if f"{time}_other" in new and time in result.dims else []
+    return result.transpose(*lead, *new, ...)
 
 
 def _scale(data: Prepared, layer: str) -> tuple[float, str]:
