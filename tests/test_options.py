@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 import xatmo
@@ -30,11 +32,24 @@ def test_settings_last_as_long_as_their_block():
             r"(?s)'missing' cannot be 'ignore'.*'raise', 'propagate'",
         ),
         ({"batch_size": 0}, r"(?s)'batch_size' cannot be 0.*at least 1"),
+        ({"batch_size": True}, r"(?s)'batch_size' cannot be True.*at least 1"),
+        ({"device": 5}, r"(?s)'device' cannot be 5.*'cuda:<number>'"),
+        ({"device": "gpu"}, r"(?s)'device' cannot be 'gpu'.*'auto', 'cpu'"),
     ],
 )
 def test_settings_that_cannot_be(settings, text):
     with pytest.raises(errors.OptionError, match=text):
         xatmo.set_options(**settings)
+
+
+def test_numpy_numbers_will_do():
+    with xatmo.set_options(batch_size=np.int64(2)):
+        assert xatmo.get_options().batch_size == 2
+
+
+def test_settings_reach_other_threads():
+    with xatmo.set_options(missing="propagate"), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(xatmo.get_options).result().missing == "propagate"
 
 
 ALL = [

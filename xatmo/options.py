@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+import numbers
+import re
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from xatmo.errors import OptionError
 
@@ -29,15 +30,16 @@ class Options:
     """Show a progress bar for downloads."""
 
 
-_DEFAULTS = Options()
-_current: ContextVar[Options] = ContextVar("xatmo_options", default=_DEFAULTS)
+# One for the process, as in xarray: what a session sets, its threads see.
+_current = Options()
 
+_DEVICE = re.compile(r"auto$|cpu$|cuda(:\d+)?$")
 _CHOICES = {"missing": ("raise", "propagate"), "progress": (True, False)}
 
 
 def get_options() -> Options:
     """Return the settings in force here and now."""
-    return _current.get()
+    return _current
 
 
 class set_options:
@@ -64,15 +66,17 @@ class set_options:
     """
 
     def __init__(self, **settings: Any) -> None:
+        global _current
         _check(settings)
-        self._before = _current.get()
-        _current.set(replace(self._before, **settings))
+        self._before = _current
+        _current = replace(_current, **settings)
 
     def __enter__(self) -> Options:
-        return _current.get()
+        return _current
 
     def __exit__(self, *exc: object) -> None:
-        _current.set(self._before)
+        global _current
+        _current = self._before
 
 
 def _check(settings: dict[str, Any]) -> None:
@@ -88,19 +92,27 @@ def _check(settings: dict[str, Any]) -> None:
             )
         choices = _CHOICES.get(name)
         if choices and value not in choices:
-            msg = f"Option {name!r} cannot be {value!r}."
-            raise OptionError(
-                msg,
-                found=f"{name}={value!r}",
-                needed=f"one of {', '.join(map(repr, choices))}",
-                hint=f"xatmo.set_options({name}={choices[0]!r})",
-            )
-    size = settings.get("batch_size")
-    if size is not None and (not isinstance(size, int) or size < 1):
-        msg = f"Option 'batch_size' cannot be {size!r}."
-        raise OptionError(
-            msg,
-            found=f"batch_size={size!r}",
-            needed="a whole number of at least 1, or None",
-            hint="xatmo.set_options(batch_size=None)",
-        )
+            needed = f"one of {', '.join(map(repr, choices))}"
+            _refuse(name, settings, needed, choices[0])
+    if "batch_size" in settings and not _is_size(settings["batch_size"]):
+        _refuse("batch_size", settings, "a whole number of at least 1, or None", None)
+    if "device" in settings and not _DEVICE.match(str(settings["device"])):
+        _refuse("device", settings, "'auto', 'cpu', 'cuda' or 'cuda:<number>'", "auto")
+
+
+def _is_size(value: Any) -> bool:
+    if value is None:
+        return True
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return whole and int(value) >= 1
+
+
+def _refuse(name: str, settings: dict[str, Any], needed: str, good: Any) -> NoReturn:
+    value = settings[name]
+    msg = f"Option {name!r} cannot be {value!r}."
+    raise OptionError(
+        msg,
+        found=f"{name}={value!r}",
+        needed=needed,
+        hint=f"xatmo.set_options({name}={good!r})",
+    )

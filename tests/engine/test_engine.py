@@ -249,3 +249,15 @@ def test_empty_input(loads, field):
 def test_devices_that_do_not_exist():
     with pytest.raises(errors.OptionError, match="'tpu' cannot be used"):
         worker.resolve_device("tpu")
+
+
+def test_one_field_lazy_and_one_in_memory(loads, field):
+    def total(*fields):
+        return apply(Call(KEY, "total"), list(fields), core=CORE, out={"n": 1})
+
+    cut = field.chunk(t=2, y=9)
+    expected = total(field, field)
+    for pair in ((field, cut), (cut, field), (cut, field.chunk(t=3, x=7))):
+        got = total(*pair)
+        assert got.chunks is not None
+        np.testing.assert_allclose(got, expected, atol=1e-6)

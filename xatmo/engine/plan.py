@@ -65,9 +65,12 @@ def apply(
     xatmo.errors.ChunkError
         If a core dimension is chunked that must not be.
     """
-    first = fields[0]
-    if first.chunks is None:
+    lazy = [field for field in fields if field.chunks is not None]
+    if not lazy:
         return _blocks(call, fields, core, out)
+    # One field may be in memory, or cut differently: the first lazy one leads.
+    first = lazy[0]
+    fields = [field.chunk(first.chunksizes) for field in fields]
     chunked = [d for d in core if len(first.chunksizes[d]) > 1]
     if chunked and halo == "global":
         raise _must_be_whole(chunked, first, call)
