@@ -195,3 +195,56 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
         save(demo, fig, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["xatmo-demo.nc"]
     shutil.rmtree(tmp_path)
+
+
+def test_longitude_first(globe):
+    demo = compute(
+        run_demo(globe.transpose("longitude", "latitude", "time")), progress=False
+    )
+    draw(demo)
+    expected = compute(run_demo(globe), progress=False).result.distance_map
+    np.testing.assert_allclose(demo.result.distance_map, expected, atol=1e-5)
+
+
+def test_times_without_dates(globe):
+    demo = compute(run_demo(globe.drop_vars("time")), progress=False)
+    assert "need two states" in table(demo)
+    draw(demo)
+
+
+def test_an_empty_series(globe):
+    with pytest.raises(errors.TimeAxisError, match="series is empty"):
+        run_demo(globe.isel(time=slice(0)))
+
+
+def test_what_is_left_out_is_said(globe):
+    both = xr.concat([globe, globe, globe], "number")
+    assert "left out   2 of 3 along number" in table(
+        compute(run_demo(both), progress=False)
+    )
+
+
+def test_nowhere_to_write(tmp_path, globe, capsys):
+    (tmp_path / "file").write_text("x")
+    globe.isel(time=slice(2)).to_netcdf(tmp_path / "a.nc")
+    code = main(["demo", str(tmp_path / "a.nc"), "--out", str(tmp_path / "file" / "x")])
+    assert code == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_maps_across_the_date_line_are_in_one_piece():
+    from xatmo.plot import figure, world_map
+
+    lon = np.concatenate([np.arange(150.0, 180, 5), np.arange(-180.0, -140, 5)])
+    field = xr.DataArray(
+        np.arange(3 * lon.size).reshape(3, -1),
+        {"lat": [10.0, 5.0, 0.0], "lon": lon},
+        ("lat", "lon"),
+    )
+    ax = figure().subplots()
+    world_map(field, ax, title="", label="")
+    low, high = ax.get_xlim()
+    assert high - low == pytest.approx(70)
+    np.testing.assert_array_equal(
+        ax.collections[0].get_array()[-1], np.arange(lon.size)
+    )

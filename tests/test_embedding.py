@@ -286,3 +286,32 @@ def test_gpu_gives_the_same_numbers(winds):
     with xatmo.set_options(device="cuda"):
         there = winds.atmo.embed()
     np.testing.assert_allclose(there, winds.atmo.embed(), rtol=1e-3, atol=1e-3)
+
+
+def test_too_coarse_names_a_call_that_works():
+    lat, lon = np.arange(70, -71, -5.0), np.arange(-100, 100, 5.0)
+    ds = xatmo.testing.synthetic_winds(1, lat, lon)
+    with pytest.raises(errors.GridError, match="too coarse") as caught:
+        ds.atmo.embed()
+    call = str(caught.value).split("interpolate (no detail is added):")[1].strip()
+    fine = eval(call, {"ds": ds, "np": np})  # noqa: S307 - the message promises it
+    assert np.isfinite(fine.atmo.embed()).all()
+
+
+def test_too_fine_and_too_small_at_once():
+    """Coarsening alone would not help: the message says so at once."""
+    lat, lon = np.arange(50, 40, -0.25), np.arange(0, 10, 0.25)
+    ds = xatmo.testing.synthetic_winds(1, lat, lon)
+    with pytest.raises(
+        errors.GridError, match=r"(?s)too small.*32 x 32 points, at a spacing"
+    ):
+        ds.atmo.embed()
+
+
+def test_a_model_by_number(winds):
+    with pytest.raises(errors.ModelNotFoundError, match=r"(?s)by its name.*3, int"):
+        winds.atmo.embed(3)
+
+
+def test_the_level_is_in_the_attributes(winds):
+    assert winds.atmo.embed().attrs["level"] == "10 m"

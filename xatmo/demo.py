@@ -12,7 +12,7 @@ import xarray as xr
 
 from xatmo.distances import distance
 from xatmo.embedding import embed
-from xatmo.errors import OptionError
+from xatmo.errors import OptionError, TimeAxisError
 from xatmo.fields import Fields, Level, area_weights, recognise, restore
 from xatmo.matching import Prepared, prepare
 from xatmo.metrics import by_lag, lag_hours, pairwise_rmse
@@ -39,6 +39,7 @@ class Demo:
     result: xr.Dataset
     model: str
     time: str | None
+    left_out: str = ""
 
 
 def open_file(path: str | Path) -> xr.Dataset:
@@ -102,6 +103,7 @@ def run_demo(
     found = load_model(model, capability="distance")
     level = level or _preferred_level(ds, found.card)
     data = prepare(ds, found, capability="distance", level=level)
+    left_out = _left_out(data.fields)
     ds = _one_series(ds, data)
     data = prepare(ds, found, capability="distance", level=level)
     vorticity = _vorticity(data.fields)
@@ -109,16 +111,16 @@ def run_demo(
     time = data.fields.axes.time
     if time not in vorticity.dims or vorticity.sizes[time] < 2:
         result["vorticity"] = _states(vorticity, data.fields, [0])
-        return Demo(result, found.name, None)
+        return Demo(result, found.name, None, left_out)
     pair = _pair(ds[time]) if time in ds.coords else (0, 1)
     result["vorticity"] = _states(vorticity, data.fields, list(pair))
     first, later = (ds.isel({time: i}) for i in pair)
-    apart = distance(first, later, found, level=level)
-    result["distance_map"] = apart.reset_coords(drop=True)
+    apart = distance(first, later, found, level=level).reset_coords(drop=True)
+    result["distance_map"] = apart.transpose(*_map_dims(data.fields))
     result["distance"] = distance(ds, model=found, pairwise=True, level=level)
     result["rmse"] = pairwise_rmse(vorticity, _row_weights(data.fields), str(time))
     result["rmse"].attrs = {"long_name": "RMSE of vorticity", "units": "s-1"}
-    return Demo(result, found.name, time)
+    return Demo(result, found.name, time, left_out)
 
 
 def _preferred_level(ds: xr.Dataset, card: Card) -> str | None:
@@ -129,6 +131,19 @@ def _preferred_level(ds: xr.Dataset, card: Card) -> str | None:
     return known[0] if known and len(held) > 1 else None
 
 
+def _left_out(fields: Fields) -> str:
+    """What of the data the demo does not look at, in words."""
+    time, field = fields.axes.time, _vorticity(fields)
+    said = [
+        f"{n - 1} of {n} along {dim}"
+        for dim, n in field.sizes.items()
+        if dim not in {"latitude", "longitude", time} and n > 1
+    ]
+    if field.sizes.get(time, 0) > _MOST_TIMES:
+        said.append(f"all but the first {_MOST_TIMES} times")
+    return ", ".join(said)
+
+
 def _one_series(ds: xr.Dataset, data: Prepared) -> xr.Dataset:
     """One member of an ensemble, not too many times, in chunks of a few fields."""
     axes = data.fields.axes
@@ -137,6 +152,14 @@ def _one_series(ds: xr.Dataset, data: Prepared) -> xr.Dataset:
     ds = ds.isel(dict.fromkeys(more, 0))
     if axes.time not in ds.dims:
         return ds.chunk()
+    if not ds.sizes[axes.time]:
+        msg = "The series is empty."
+        raise TimeAxisError(
+            msg,
+            found=f"no times along {axes.time!r}",
+            needed="one state at least, two for a distance",
+            hint="ds.sel(time=...) with a period that the data hold",
+        )
     ds = ds.isel({axes.time: slice(_MOST_TIMES)})
     return ds.chunk({axes.time: _FIELDS_PER_CHUNK})
 
@@ -156,7 +179,13 @@ def _states(vorticity: xr.DataArray, fields: Fields, times: list[int]) -> xr.Dat
     if axes.time in picked.dims:
         picked = picked.isel({axes.time: times})
         names[str(axes.time)] = "state"
-    return picked.rename(names)
+    lead = [names[str(axes.time)]] if axes.time in names else []
+    maps = [names[d] for d in (axes.latitude, axes.longitude)]
+    return picked.rename(names).transpose(*lead, *maps)
+
+
+def _map_dims(fields: Fields) -> tuple[str, str]:
+    return fields.axes.latitude, fields.axes.longitude
 
 
 def _row_weights(fields: Fields) -> xr.DataArray:
@@ -185,15 +214,18 @@ def compute(demo: Demo, *, progress: bool) -> Demo:
             result[f"{name}_by_lag"] = curve["mean"].assign_attrs(result[name].attrs)
             result[f"{name}_by_lag_std"] = curve["std"].assign_attrs(result[name].attrs)
             result["pairs"] = curve["count"]
-    return Demo(result, demo.model, demo.time)
+    return Demo(result, demo.model, demo.time, demo.left_out)
 
 
 def table(demo: Demo) -> str:
     """Distance and RMSE by lag in words: at most a dozen lines."""
     result = demo.result
     shape = " x ".join(f"{n} {d}" for d, n in result["embedding"].sizes.items())
-    lines = [f"model      {demo.model}", f"embedding  {shape}"]
-    if "distance_by_lag" not in result:
+    lines = [f"model      {demo.model}", f"level      {_level(result)}"]
+    lines.append(f"embedding  {shape}")
+    if demo.left_out:
+        lines.append(f"left out   {demo.left_out}")
+    if "distance_by_lag" not in result or not result.sizes["lag"]:
         lines.append("distances  need two states: this series has one, or no dates")
         return "\n".join(lines)
     lines += ["", "  lag (h)   pairs   distance   RMSE of vorticity (1e-5 s-1)"]
@@ -210,11 +242,25 @@ def table(demo: Demo) -> str:
 def save(demo: Demo, fig: Figure, folder: Path) -> list[Path]:
     """Write ``xatmo-demo.nc`` and ``xatmo-demo.png``, each whole or not at all."""
     paths = [folder / "xatmo-demo.nc", folder / "xatmo-demo.png"]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        msg = f"The results cannot be written to {str(folder)!r}."
+        raise OptionError(
+            msg,
+            found=str(error),
+            needed="a folder, or a place where one can be made",
+            hint="xatmo demo --out some/folder",
+        ) from error
     with draft(paths[0]) as part:
         demo.result.drop_encoding().to_netcdf(part, engine="netcdf4")
     with draft(paths[1]) as part:
         fig.savefig(part, format="png", dpi=120)
     return paths
+
+
+def _level(result: xr.Dataset) -> str:
+    return str(result["embedding"].attrs["level"])
 
 
 def draw(demo: Demo) -> Figure:
@@ -265,4 +311,6 @@ def _one(field: xr.DataArray, ndim: int) -> xr.DataArray:
 
 
 def _when(state: xr.DataArray) -> str:
-    return str(state["state"].values)[:16].replace("T", " ") if state.coords else ""
+    if "state" not in state.coords:
+        return "state"
+    return str(state["state"].values)[:16].replace("T", " ")

@@ -12,6 +12,7 @@ from xatmo.alignment import check_time, drop_conflicts, meet
 from xatmo.embedding import cell_weights, check_layer, embed_fields, history_of
 from xatmo.errors import OptionError
 from xatmo.fields import Fields, restore
+from xatmo.fields.levels import describe_levels
 from xatmo.matching import Prepared, prepare
 from xatmo.provenance import sign
 from xatmo.zoo import Model
@@ -141,6 +142,7 @@ def distance(
             "long_name": f"AtmoDist distance, layer {layer}",
             "units": "1",
             "layer": layer,
+            "level": describe_levels(mine.levels),
             "alpha": alpha,
             "alpha_space": space,
         },

@@ -10,6 +10,7 @@ import xarray as xr
 from xatmo.engine import Call, apply
 from xatmo.errors import OptionError
 from xatmo.fields import Fields, area_weights, cell_coordinates, restore
+from xatmo.fields.levels import describe_levels
 from xatmo.matching import Prepared, card_level, prepare
 from xatmo.options import get_options
 from xatmo.provenance import sign
@@ -94,7 +95,12 @@ def embed(
         verb="embed",
         card=data.card,
         arguments={"layer": layer, "level": level, "reduce": reduce},
-        attrs={"long_name": f"embedding, layer {layer}", "units": "1", "layer": layer},
+        attrs={
+            "long_name": f"embedding, layer {layer}",
+            "units": "1",
+            "layer": layer,
+            "level": describe_levels(data.fields.levels),
+        },
         notes=data.fields.notes,
         history=history_of(obj),
     )

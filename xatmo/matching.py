@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from dataclasses import dataclass
@@ -91,56 +92,72 @@ def grid_problem(grid: Grid, axes: Axes, card: Card) -> GridError | None:
     fine, coarse = card.grid.spacing
     lat, lon = grid.spacing
     found = f"{grid.latitude.size} x {grid.longitude.size} points, {lat:g} x {lon:g}°"
-    needed = f"a spacing between {fine:g} and {coarse:g}°"
+    spacing = f"a spacing between {fine:g} and {coarse:g}°"
+    patch = f"at least one patch: {card.grid.patch[0]} x {card.grid.patch[1]} points"
     if max(lat, lon) > coarse * (1 + _TOLERANCE):
         msg = f"The grid is too coarse for {card.name}."
-        step = (fine * coarse) ** 0.5
-        return GridError(
-            msg,
-            found=found,
-            needed=needed,
-            hint=f"take finer data, or interpolate (which adds no detail): "
-            f"ds.interp({axes.latitude}=np.arange(90, -90.1, -{step:.3g}), "
-            f"{axes.longitude}=np.arange(0, 360, {step:.3g}))",
-        )
-    if min(lat, lon) < fine * (1 - _TOLERANCE):
-        msg = f"The grid is too fine for {card.name}."
-        return GridError(
-            msg,
-            found=found,
-            needed=needed,
-            hint=_coarsen_call(axes, lat, lon, fine, coarse),
-        )
-    rows, columns = card.grid.patch
-    if grid.latitude.size < rows or grid.longitude.size < columns:
+        interp = _interp(grid, axes, card)
+        hint = f"take finer data, or interpolate (no detail is added): {interp}"
+        return GridError(msg, found=found, needed=spacing, hint=hint)
+    factors = _factors(grid, card)
+    if not _has_patch(grid, card, factors):
         msg = f"The domain is too small for {card.name}."
-        return GridError(
-            msg,
-            found=found,
-            needed=f"at least one patch: {rows} x {columns} points",
-            hint="select a larger region",
+        needed = patch if factors == (1, 1) else f"{patch}, at {spacing}"
+        return GridError(msg, found=found, needed=needed, hint="select a larger region")
+    if factors != (1, 1):
+        msg = f"The grid is too fine for {card.name}."
+        hint = (
+            f"ds.coarsen({axes.latitude}={factors[0]}, {axes.longitude}={factors[1]}, "
+            "boundary='trim').mean()"
         )
+        return GridError(msg, found=found, needed=spacing, hint=hint)
     if grid.gaussian and not card.grid.gaussian:
         msg = f"{card.name} does not read Gaussian grids."
         return GridError(
             msg,
             found=f"{found}, Gaussian latitudes",
             needed="equally spaced latitudes",
-            hint=f"ds.interp({axes.latitude}=np.linspace(90, -90, 181))",
+            hint=_interp(grid, axes, card),
         )
     return None
 
 
-def _coarsen_call(
-    axes: Axes, lat: float, lon: float, fine: float, coarse: float
-) -> str:
-    """The call that brings a fine grid into the range, as near to its middle as can."""
+def _factors(grid: Grid, card: Card) -> tuple[int, int]:
+    """Rows and columns to average so that the spacing is in range: (1, 1) if it is.
+
+    Into the middle of the range if the domain is large enough, else as little as will
+    do.
+    """
+    fine, coarse = card.grid.spacing
+    if min(grid.spacing) >= fine * (1 - _TOLERANCE):
+        return 1, 1
     middle = (fine * coarse) ** 0.5
-    rows, columns = (max(1, round(middle / step)) for step in (lat, lon))
-    return (
-        f"ds.coarsen({axes.latitude}={rows}, {axes.longitude}={columns}, "
-        "boundary='trim').mean()"
-    )
+    rows, columns = (max(1, round(middle / step)) for step in grid.spacing)
+    if _has_patch(grid, card, (rows, columns)):
+        return rows, columns
+    least = fine * (1 - _TOLERANCE)
+    rows, columns = (max(1, math.ceil(least / step)) for step in grid.spacing)
+    return rows, columns
+
+
+def _has_patch(grid: Grid, card: Card, factors: tuple[int, int]) -> bool:
+    sizes = (grid.latitude.size, grid.longitude.size)
+    blocks = (n // f for n, f in zip(sizes, factors, strict=True))
+    return all(n >= m for n, m in zip(blocks, card.grid.patch, strict=True))
+
+
+def _interp(grid: Grid, axes: Axes, card: Card) -> str:
+    """The call that interpolates to a spacing in range, within what the data cover."""
+    fine, coarse = card.grid.spacing
+    step = (fine * coarse) ** 0.5
+    names = (axes.latitude, axes.longitude)
+    parts = []
+    for name, x in zip(names, (grid.user_latitude, grid.user_longitude), strict=True):
+        low, high = float(x.min()), float(x.max())
+        count = math.ceil((high - low) / step) + 1
+        first, last = (low, high) if x[0] < x[-1] else (high, low)
+        parts.append(f"{name}=np.linspace({first:.8g}, {last:.8g}, {count})")
+    return f"ds.interp({', '.join(parts)})"
 
 
 def _warn_untrained(fields: Fields, card: Card) -> None:

@@ -47,7 +47,7 @@ def world_map(
         For ``pcolormesh``.
     """
     lat, lon = field.dims
-    field = field.sortby([lat, lon])
+    field = _unwrapped(field.sortby(lat), str(lon))
     mesh = ax.pcolormesh(
         field[lon].values, field[lat].values, field.values, shading="nearest", **style
     )
@@ -57,6 +57,21 @@ def world_map(
     ax.set_aspect("equal")
     colours = ax.figure.colorbar(mesh, ax=ax, shrink=0.85, pad=0.02, aspect=22)
     colours.set_label(label)
+
+
+def _unwrapped(field: xr.DataArray, lon: str) -> xr.DataArray:
+    """Longitudes in one ascending run, also where a region crosses the date line."""
+    field = field.sortby(lon)
+    x = field[lon].values
+    if x.size < 3:
+        return field
+    gaps = np.diff(x, append=x[0] + 360)
+    widest = int(gaps.argmax())
+    if gaps[widest] < 3 * np.median(gaps) or widest == x.size - 1:
+        return field
+    start = widest + 1
+    turned = np.concatenate([x[start:], x[:start] + 360])
+    return field.roll({lon: -start}, roll_coords=False).assign_coords({lon: turned})
 
 
 def lag_curves(

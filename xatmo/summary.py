@@ -8,6 +8,7 @@ from typing import Any
 
 from xatmo.errors import AtmoError
 from xatmo.fields import Found, Recognised, recognise
+from xatmo.fields.levels import describe_levels
 from xatmo.matching import why_not
 from xatmo.zoo import Card, list_models
 
@@ -93,7 +94,7 @@ def _recognised(found: Recognised) -> list[tuple[str, str]]:
 
 
 def _variable(found: Found) -> str:
-    levels = ", ".join(map(str, found.levels))
+    levels = describe_levels(found.levels)
     units = f" [{found.units}]" if found.units else " [no units]"
     return f"{found.name}{units}" + (f" at {levels}" if levels else "")
 
@@ -102,8 +103,8 @@ def _time(found: Recognised) -> str:
     time = found.time
     assert time is not None  # noqa: S101 - asked by the caller
     if time.start is None:
-        return f"{time.size} steps without dates ({time.name})"
-    text = f"{time.size} times, {time.start}"
+        return f"{_count(time.size, 'step')} without dates ({time.name})"
+    text = f"{_count(time.size, 'time')}, {time.start}"
     if time.size > 1:
         text += f" to {time.stop}"
     if time.step is not None:
@@ -112,6 +113,10 @@ def _time(found: Recognised) -> str:
             f", every {hours:g} h" if time.regular else f", mostly every {hours:g} h"
         )
     return f"{text} ({time.name})"
+
+
+def _count(number: int, name: str) -> str:
+    return f"{number} {name}" if number == 1 else f"{number} {name}s"
 
 
 def _verbs(card: Card) -> str:

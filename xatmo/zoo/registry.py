@@ -141,6 +141,14 @@ def get_card(name: str) -> Card:
         If its card is broken, or another folder has different weights under the same
         name and version.
     """
+    if not isinstance(name, str):
+        msg = "A model is asked for by its name."
+        raise ModelNotFoundError(
+            msg,
+            found=f"{name!r}, {type(name).__name__}",
+            needed="a name, or what xatmo.load_model() returns",
+            hint="xatmo.list_models()",
+        )
     wanted, _, version = name.partition("@")
     found = cards_of(wanted, version or None)
     # Packaged cards come first, and one folder has one version of a name.
