@@ -28,10 +28,30 @@ def test_coordinates_are_the_centres_of_cells(winds):
     xr.testing.assert_equal(z.time, winds.time)
 
 
-def test_last_cell_may_be_partial(globe):
-    z = globe.atmo.embed()
-    assert z.sizes["latitude"] == 12  # 91 rows: 11 cells of 8 and one of 3
-    assert float(z.latitude[-1]) == pytest.approx(-88.0)
+def test_cells_of_odd_sizes_lie_where_padding_puts_them(globe):
+    z = globe.atmo.embed()  # 91 rows from pole to pole: 46, 23, 12
+    np.testing.assert_allclose(z.latitude, np.arange(88, -89, -16))
+
+
+@pytest.mark.parametrize("size", [96, 121, 181])
+def test_coordinates_are_where_the_network_looks(size):
+    """By the gradient: within a fifth of a cell, though no kernel is symmetric."""
+    import torch
+
+    from xatmo.fields.grid import _centres
+
+    torch.manual_seed(0)
+    network = xatmo.load_model().network()
+    x = torch.randn(6, 2, size, 40, requires_grad=True)
+    y, rows = network.encode(x), torch.arange(size, dtype=torch.float32)
+    said = _centres(np.arange(size, dtype=float), 8)
+    offsets = []
+    for cell in range(4, y.shape[2] - 4):
+        target = y[:, :, cell, 2].square().sum()
+        (grad,) = torch.autograd.grad(target, x, retain_graph=True)
+        energy = grad.square().sum((0, 1, 3))
+        offsets.append(float((energy * rows).sum() / energy.sum()) - said[cell])
+    assert abs(np.mean(offsets)) < 1.6
 
 
 @pytest.mark.parametrize(
@@ -59,7 +79,7 @@ def test_is_the_network_on_normalised_fields(winds):
 
 def test_mean_is_weighted_by_area(winds):
     z = winds.atmo.embed()
-    rows = area_weights(winds.latitude.values).reshape(5, 8).sum(1)
+    rows = area_weights(z.latitude.values)
     expected = z.weighted(xr.DataArray(rows, dims="latitude")).mean(
         ["latitude", "longitude"]
     )

@@ -9,7 +9,13 @@ import numpy as np
 import xarray as xr
 
 from xatmo.alignment import check_time, drop_conflicts, meet
-from xatmo.embedding import cell_weights, check_layer, embed_fields, history_of
+from xatmo.embedding import (
+    cell_weights,
+    check_layer,
+    check_reduce,
+    embed_fields,
+    history_of,
+)
 from xatmo.errors import OptionError
 from xatmo.fields import Fields, restore
 from xatmo.fields.levels import describe_levels
@@ -204,14 +210,7 @@ def _check_arguments(other: Any, pairwise: bool, reduce: str | None, join: str) 
             needed="other=..., or pairwise=True to compare all times with each other",
             hint="ds.atmo.distance(ds.isel(time=0))",
         )
-    if reduce not in (None, "mean"):
-        msg = f"A distance cannot be reduced by {reduce!r}."
-        raise OptionError(
-            msg,
-            found=f"reduce={reduce!r}",
-            needed="None (the map) or 'mean' (its area-weighted mean)",
-            hint="ds.atmo.distance(other, reduce='mean')",
-        )
+    check_reduce(reduce, "distance")
     if join not in ("exact", "inner", "override"):
         msg = f"Two series cannot be joined by {join!r}."
         raise OptionError(

@@ -16,7 +16,14 @@ from xatmo.options import get_options
 from xatmo.provenance import sign
 from xatmo.zoo import Card, Model
 
-__all__ = ["cell_weights", "embed", "embed_fields"]
+__all__ = [
+    "cell_weights",
+    "check_layer",
+    "check_reduce",
+    "embed",
+    "embed_fields",
+    "history_of",
+]
 
 _CORE = ("latitude", "longitude")
 
@@ -80,7 +87,7 @@ def embed(
     >>> xatmo.embed(ds, reduce="mean").dims
     ('time', 'feature')
     """
-    _check_reduce(reduce)
+    check_reduce(reduce, "embed")
     data = prepare(obj, model, capability="embed", level=level)
     layer = check_layer(data.card, layer)
     result = embed_fields(data, layer)
@@ -159,18 +166,14 @@ def cell_weights(fields: Fields, card: Card, layer: str) -> xr.DataArray:
     assert card.layers is not None  # noqa: S101 - cards that embed have layers
     stride = card.layers.stride[layer]
     latitude, longitude = cell_coordinates(fields.grid, stride)
-    rows = _sums(area_weights(fields.grid.latitude), stride)
-    columns = _sums(np.ones(fields.grid.longitude.size), stride)
-    area = np.outer(rows, columns)
+    # The bands between the cells' centres: what is left of a cell at an edge counts
+    # for no more than it covers.
+    rows = area_weights(latitude)
     return xr.DataArray(
-        area / area.mean(),
+        np.repeat(rows[:, None], longitude.size, axis=1),
         dims=_CORE,
         coords={"latitude": latitude, "longitude": longitude},
     )
-
-
-def _sums(x: np.ndarray, stride: int) -> np.ndarray:
-    return np.add.reduceat(x, np.arange(0, x.size, stride))
 
 
 def check_layer(card: Card, layer: str | None) -> str:
@@ -189,14 +192,15 @@ def check_layer(card: Card, layer: str | None) -> str:
     return layer
 
 
-def _check_reduce(reduce: str | None) -> None:
+def check_reduce(reduce: str | None, verb: str) -> None:
+    """Refuse any reduction but the mean."""
     if reduce not in (None, "mean"):
-        msg = f"An embedding cannot be reduced by {reduce!r}."
+        msg = f"{verb}() cannot reduce by {reduce!r}."
         raise OptionError(
             msg,
             found=f"reduce={reduce!r}",
             needed="None (the map) or 'mean' (its area-weighted mean)",
-            hint="ds.atmo.embed(reduce='mean')",
+            hint=f"ds.atmo.{verb}(..., reduce='mean')",
         )
 
 
@@ -206,4 +210,5 @@ def _dtype(fields: Fields) -> np.dtype:
 
 def history_of(obj: Any) -> str:
     """Return the history attribute of the input, if it has one."""
-    return str(getattr(obj, "attrs", {}).get("history", ""))
+    history = getattr(obj, "attrs", {}).get("history", "")
+    return history if isinstance(history, str) else ""

@@ -173,6 +173,59 @@ def test_a_level_twice(column):
     assert error.value.hint == "ds.drop_duplicates('level')"
 
 
+def test_no_level_at_all(column):
+    for nothing in ([], (), np.array([])):
+        with pytest.raises(LevelError, match="list of levels is empty") as error:
+            read(column, [U], level=nothing)
+        assert "nothing" in error.value.found
+
+
+@pytest.mark.parametrize(
+    "level", [np.array(850), np.int64(850), np.float32(850), np.array("850 hPa")]
+)
+def test_a_level_from_numpy_is_a_single_one(column, level):
+    fields = read(column, [U], level=level)
+    assert fields.level_dim is None
+    assert [str(lv) for lv in fields.levels] == ["850 hPa"]
+    assert read(column, [U], level=np.array([850])).level_dim == "level"
+
+
+@pytest.mark.parametrize(
+    "level", [{"level": 850}, {850}, slice(850, 500), [[850]], object()]
+)
+def test_levels_that_are_none(column, level):
+    with pytest.raises(LevelError, match="is not a level") as error:
+        read(column, [U], level=level)
+    assert 'text such as "850 hPa"' in error.value.needed
+    assert "list" in error.value.needed
+
+
+@pytest.mark.parametrize(
+    ("dim", "size", "hint"),
+    [
+        ("level", 3, "ds.assign_coords(level=[850, 500, 250])"),
+        ("level", 2, "ds.assign_coords(level=[850, 500])"),
+        ("plev", 3, "ds.assign_coords(plev=[850, 500, 250])"),
+        ("height", 2, "ds.assign_coords(height=[10, 50])"),
+    ],
+)
+def test_levels_without_a_coordinate(winds, follow, dim, size, hint):
+    ds = winds(["u"], levels=range(size), level=dim).drop_vars(dim)
+    wanted = _levels("850 hPa", "500 hPa", "250 hPa", "10 m", "50 m")
+    with pytest.raises(LevelError, match="do not say what level") as error:
+        read(ds, [U], levels=wanted)
+    assert error.value.hint.startswith(f"{hint}, the {size} levels in ")
+    better = follow(hint, ds=ds)
+    assert read(better, [U], levels=wanted).level_dim == dim
+
+
+def test_many_levels_without_a_coordinate(winds):
+    ds = winds(["u"], levels=range(5)).drop_vars("level")
+    with pytest.raises(LevelError, match="do not say what level") as error:
+        read(ds, [U], levels=_levels("850 hPa"))
+    assert "level=[850, 500, 250, ...]), the 5 levels in hPa" in error.value.hint
+
+
 def test_levels_of_two_kinds_at_once(column):
     with pytest.raises(LevelError, match="different kinds"):
         read(column, [U, V], level=["10 m", 850])
@@ -257,6 +310,71 @@ def test_missing(winds):
     assert error.value.hint.startswith(
         'ds["strange"].attrs["standard_name"] = "northward_wind"'
     )
+
+
+def test_one_of_a_pair_alone(make):
+    s = {"units": "s-1"}
+    ds = make(["vo"], attrs={"vo": s})
+    with pytest.raises(FieldNotFoundError, match=f"No variable holds {D}") as error:
+        read(ds, [VO, D])
+    assert error.value.hint.endswith(f"that holds {D}, or both winds")
+    ds = make(["vo", "strange"], attrs={"vo": s, "strange": s})
+    with pytest.raises(FieldNotFoundError, match=f"No variable holds {D}") as error:
+        read(ds, [VO, D])
+    assert error.value.hint.startswith(f'ds["strange"].attrs["standard_name"] = "{D}"')
+
+
+@pytest.mark.parametrize(
+    ("names", "lacking"),
+    [
+        (["u10"], V),
+        (["v10"], U),
+        (["t2m"], "eastward_wind and northward_wind"),
+        (["vo", "v10"], U),
+    ],
+)
+def test_winds_are_missing(make, names, lacking):
+    with pytest.raises(FieldNotFoundError, match="No variable holds") as error:
+        read(make(names), [VO, D])
+    assert error.value.hint.endswith(f"that holds {lacking}")
+
+
+def test_names_along_a_dimension_of_another_name(winds):
+    da = winds(["u10", "v10"]).to_array("what")
+    with pytest.raises(FieldNotFoundError, match="No variable holds") as error:
+        read(da, [VO])
+    assert error.value.hint == "da.to_dataset(\"what\"), where da is 'data'"
+    better = da.to_dataset("what")
+    for variable in better.data_vars.values():
+        variable.attrs = WIND
+    assert read(better, [VO]).sources == {VO: ("u10", "v10")}
+    in_dataset = da.rename("fields").to_dataset()
+    with pytest.raises(FieldNotFoundError, match="No variable holds") as error:
+        read(in_dataset, [VO])
+    assert "where da is 'fields'" in error.value.hint
+
+
+@pytest.mark.parametrize("name", ["feature", "latitude", "longitude"])
+def test_names_that_results_need(winds, follow, name):
+    ds = winds(["u10", "v10"], lat="lat", lon="lon").expand_dims({name: 2})
+    with pytest.raises(FieldError, match=f"name that is needed: '{name}'") as error:
+        read(ds, [VO])
+    hint = f'ds.rename({name}="{name}_")'
+    assert error.value.hint == hint
+    fields = read(follow(hint, ds=ds), [VO])
+    result = restore(_cells(fields, 2), fields)
+    assert result.dims == (f"{name}_", "time", "lat", "lon", "feature")
+
+
+def test_a_coordinate_of_a_name_that_results_need(winds):
+    ds = winds(["u10"]).assign_coords(feature="front")
+    with pytest.raises(FieldError, match="coordinate of a name that is needed") as e:
+        read(ds, [U])
+    assert e.value.hint == 'ds.rename(feature="feature_")'
+    assert read(ds.rename(feature="feature_"), [U])
+    # Other variables may be called and laid out as they like.
+    other = winds(["u10"]).assign(other=("feature", [1, 2]))
+    assert read(other, [U])
 
 
 def test_ambiguous(winds):
@@ -400,6 +518,8 @@ def test_packed_integers_are_decoded(winds):
         ("float32", "float32"),
         ("float64", "float64"),
         (">f4", "<f4"),
+        ("float16", "float32"),
+        (">f2", "float32"),
         ("int16", "float32"),
     ],
 )
@@ -465,7 +585,7 @@ def test_back_to_the_users_form(winds):
     fields = read(ds, [VO, D])
     result = restore(_cells(fields, 2), fields)
     assert result.dims == ("lon", "lat", "valid_time", "feature")
-    assert result.lat.values.tolist() == [-80, -50, -10, 30, 70]
+    assert result.lat.values.tolist() == [-80, -40, 0, 40, 80]
     assert result.lon.values.tolist() == [-165, -105, -45, 15, 75, 135]
     assert result.lon.attrs["standard_name"] == "longitude"
     xr.testing.assert_identical(result.valid_time.variable, ds.valid_time.variable)
@@ -491,7 +611,7 @@ def test_a_result_without_a_map(winds):
 
 def test_levels_come_back_where_they_were(column):
     fields = read(column.transpose("level", ...), [U], level=[850, 500])
-    result = restore(_cells(fields, 3), fields)
+    result = restore(_cells(fields, 4), fields)
     assert result.dims == ("level", "time", "latitude", "longitude", "feature")
     assert result.level.values.tolist() == [850, 500]
 

@@ -47,6 +47,7 @@ def test_text_and_back(level):
 def test_not_a_level(text):
     with pytest.raises(LevelError, match="is not a level") as error:
         Level.parse(text)
+    assert "a number of hPa; or a list of these" in error.value.needed
     assert 'level="850 hPa"' in str(error.value)
 
 

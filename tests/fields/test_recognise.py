@@ -90,6 +90,32 @@ def test_nothing_is_computed(make, no_compute):
         assert recognise(ds).derivable
 
 
+def test_lazy_times_are_read_if_few(make):
+    ds = make(["u10"], time="step", attrs=WIND, chunks={})
+    dates = ds.step.values
+    ds = ds.assign_coords(step=pd.to_timedelta([6, 12, 18], "h"))
+    valid = xr.Variable("step", dates, {"standard_name": "time"}).chunk()
+    time = recognise(ds.assign_coords(valid_time=valid)).time
+    assert time.name == "step"
+    assert (time.step, time.start) == (pd.Timedelta("6h"), "2020-01-01 00:00")
+
+
+def test_many_lazy_times_are_not_read(no_compute):
+    size = 10_001
+    valid = xr.Variable("step", pd.date_range("2020", periods=size, freq="1h"))
+    valid.attrs["standard_name"] = "time"
+    ds = xr.Dataset(
+        coords={
+            "lat": [1.0, 2],
+            "lon": [1.0, 2],
+            "step": pd.to_timedelta(np.arange(size), "h"),
+            "valid_time": valid.chunk(),
+        }
+    )
+    with no_compute:
+        assert recognise(ds).time.start is None
+
+
 def test_tree_tells_where_the_data_are(make):
     tree = xr.DataTree.from_dict({"/a/b": make(["u10"])})
     assert "/a/b" in recognise(tree).problems[0]

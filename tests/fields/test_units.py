@@ -21,6 +21,10 @@ def _da(values, units=None, name="x", dtype="float32"):
         "meters/second",
         "m.s-1",
         "metres per second",
+        "M/S",
+        "M S-1",
+        "ms-1",
+        "ms**-1",
     ],
 )
 def test_spellings_of_wind(units):

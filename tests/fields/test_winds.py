@@ -126,6 +126,22 @@ def test_keeps_order_dtype_and_laziness(globe):
     assert divergence.attrs["units"] == "s-1"
 
 
+@pytest.mark.parametrize("chunks", [None, {}])
+def test_half_precision_is_not_enough_for_vorticity(globe, chunks):
+    ds = globe if chunks is None else globe.chunk(chunks)
+    u, v = ds.u10, ds.v10
+    half = (x.astype("float16") for x in (u, v))
+    for got, full in zip(
+        vorticity_divergence(*half, periodic=True),
+        vorticity_divergence(u, v, periodic=True),
+        strict=True,
+    ):
+        assert got.dtype == np.float32
+        assert got.values.dtype == np.float32
+        # What is left is the rounding of the winds, not of the result.
+        assert float(abs(got - full).max()) < 0.02 * float(abs(full).max()) + 1e-6
+
+
 def test_chunks_change_nothing(globe):
     whole = vorticity_divergence(globe.u10, globe.v10, periodic=True)
     cut = globe.chunk(time=2, latitude=17, longitude=50)

@@ -94,7 +94,7 @@ def test_the_error_names_file_sums_and_remedy(saved):
     text = str(caught.value)
     for part in (str(path), digest, sha256(b"x" * 1500), "1,500 bytes"):
         assert part in text
-    assert caught.value.hint == "xatmo models fetch tiny --force"
+    assert caught.value.hint.startswith("xatmo models fetch tiny --force; ")
 
 
 def test_an_absent_file_is_named(tmp_path):

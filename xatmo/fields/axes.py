@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from xatmo.errors import FieldNotFoundError, GridError
+from xatmo.fields.attributes import text, with_text_only
 from xatmo.fields.levels import is_vertical
 
 __all__ = ["Axes", "find_axes", "level_dim_of"]
@@ -121,7 +122,7 @@ def vertical_coordinate(ds: xr.Dataset, dim: str) -> str | None:
 def _roles(ds: xr.Dataset) -> _Roles:
     import cf_xarray  # noqa: F401 - registers .cf; slow to import
 
-    coords = ds.coords.to_dataset()
+    coords = with_text_only(ds.coords.to_dataset())
     said = coords.cf.coordinates
     roles = {key: [str(n) for n in said.get(key, [])] for key in vars(_Roles())}
     for key, pattern in _HORIZONTAL_NAMES.items():
@@ -174,7 +175,7 @@ def _time(ds: xr.Dataset, roles: _Roles, dims: list[str]) -> str | None:
         and name not in ds.dims
         and coord.dims[0] in dims
         and _holds_dates(ds, str(name))
-        and coord.attrs.get("standard_name") == "time"
+        and text(coord.attrs, "standard_name") == "time"
     ]
     said = [d for d in roles.time if d in dims]
     named = [d for d in dims if _TIME_NAMES.fullmatch(_low(d))]
@@ -209,7 +210,7 @@ def _no_values(ds: xr.Dataset, dim: str, key: str) -> FieldNotFoundError:
 
 
 def _no_axis(ds: xr.Dataset, key: str, names: list[str]) -> Exception:
-    standard = {str(v.attrs.get("standard_name", "")) for v in ds.variables.values()}
+    standard = {text(v.attrs, "standard_name") for v in ds.variables.values()}
     dims = ", ".join(f"{name} ({size})" for name, size in ds.sizes.items())
     flat = [n for n in names or _fields_named(ds, key) if n in ds.variables]
     if flat and all(ds.variables[n].ndim == 0 for n in flat):
@@ -240,7 +241,7 @@ def _fields_named(ds: xr.Dataset, key: str) -> list[str]:
     return [
         str(n)
         for n, v in ds.variables.items()
-        if v.attrs.get("standard_name") == key or pattern.fullmatch(_low(n))
+        if text(v.attrs, "standard_name") == key or pattern.fullmatch(_low(n))
     ]
 
 

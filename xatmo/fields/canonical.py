@@ -15,6 +15,7 @@ import numpy as np
 import xarray as xr
 
 from xatmo.errors import AlignmentError, FieldError
+from xatmo.fields.attributes import units_of
 from xatmo.fields.axes import Axes, find_axes
 from xatmo.fields.choose import Choice, choose
 from xatmo.fields.grid import Grid, read_grid
@@ -50,8 +51,8 @@ class Fields:
     ----------
     data : dict
         Quantity (CF standard name) -> DataArray ``(..., "latitude", "longitude")`` in
-        canonical orientation and units. Floats keep their dtype, integers become
-        float32; lazy stays lazy.
+        canonical orientation and units. Floats keep their dtype, integers and
+        half precision become float32; lazy stays lazy.
     grid : Grid
     axes : Axes
         The user's names.
@@ -110,6 +111,8 @@ def read(
         If levels, grid or units are not what can be read.
     xatmo.errors.AlignmentError
         If the variables do not share their dimensions.
+    xatmo.errors.FieldError
+        If a dimension has a name that is needed for something else.
 
     Warns
     -----
@@ -122,6 +125,7 @@ def read(
     grid = read_grid(ds, axes)
     choice = choose(ds, find_quantities(ds), quantities, levels, level)
     reader = _Reader(ds, axes, grid, choice)
+    reader.check_names()
     data = {q: reader.quantity(q) for q in quantities}
     _check_aligned(data, reader.sources)
     dims = reader.user_dims()
@@ -172,6 +176,16 @@ class _Reader:
         self.notes: list[str] = []
         self.level_dim = self._name_level_dim() if choice.as_dim else None
         self._winds: dict[tuple[str, ...], tuple[xr.DataArray, xr.DataArray]] = {}
+
+    def check_names(self) -> None:
+        """Refuse names that results need for other things than the user does."""
+        dims = {"feature", "latitude", "longitude"} - set(self.grid.names)
+        for name in dict.fromkeys(f.name for f in self._chosen()):
+            da = self.ds[name]
+            # Coordinates called latitude or longitude (of a station) do no harm.
+            taken = dims & set(da.dims) | {"feature"} & set(da.coords)
+            if taken:
+                raise _name_taken(min(taken), da)
 
     def quantity(self, quantity: str) -> xr.DataArray:
         """Return a quantity at all levels, (..., latitude, longitude)."""
@@ -270,8 +284,8 @@ class _Reader:
         to = canonical_units(quantity)
         if to is None:
             return da
-        units = da.attrs.get("units")
-        if units is not None and changes_values(str(units), to, quantity):
+        units = units_of(da.attrs)
+        if units is not None and changes_values(units, to, quantity):
             self.notes.append(f"{da.name} converted from {units} to {to}")
         assume = assumed_units(str(da.name), da.attrs, quantity)
         return convert(da, to, quantity, assume=assume)
@@ -293,17 +307,13 @@ class _Reader:
             return coordinate_values(self.ds[self.level_dim], levels)
         return [level.value for level in levels]
 
+    def _chosen(self) -> list[Found]:
+        direct = [f for t in self.choice.direct.values() for f in t.values()]
+        pairs = [pair for t in self.choice.derived.values() for pair in t.values()]
+        return direct + [f for pair in pairs for f in pair]
+
     def _level_dims(self) -> list[str]:
-        tables = [
-            *self.choice.direct.values(),
-            *(
-                {lv: f}
-                for t in self.choice.derived.values()
-                for lv, p in t.items()
-                for f in p
-            ),
-        ]
-        dims = [f.level_dim for table in tables for f in table.values()]
+        dims = [f.level_dim for f in self._chosen()]
         return list(dict.fromkeys(d for d in dims if d is not None))
 
     def _name_level_dim(self) -> str:
@@ -324,10 +334,23 @@ class _Reader:
         )
 
 
+def _name_taken(name: str, da: xr.DataArray) -> FieldError:
+    meaning = "the vectors of a result" if name == "feature" else f"the {name} itself"
+    kind = "dimension" if name in da.dims else "coordinate"
+    msg = f"{da.name!r} has a {kind} of a name that is needed: {name!r}."
+    return FieldError(
+        msg,
+        found=f"{da.name} {da.dims}",
+        needed=f"{name!r} for {meaning} alone",
+        hint=f'ds.rename({name}="{name}_")',
+    )
+
+
 def _as_float(da: xr.DataArray) -> xr.DataArray:
     if da.dtype.kind == "f":
-        # Bytes in the order of another machine (classic netCDF) are no torch dtype.
-        native = da.dtype.newbyteorder("=")
+        # Bytes in the order of another machine (classic netCDF) are no torch dtype; in
+        # half precision pressure (1e5 Pa) overflows and vorticity (1e-5) has no digits.
+        native = np.promote_types(da.dtype.newbyteorder("="), np.float32)
         return da if native == da.dtype else da.astype(native)
     if da.dtype.kind in "iub":
         return da.astype(np.float32)

@@ -15,16 +15,18 @@ import numpy as np
 import xarray as xr
 
 from xatmo.errors import FieldNotFoundError, LevelError
-from xatmo.fields.levels import Level, coordinate_values, describe_levels
-from xatmo.fields.names import Found, canonical_units, is_surface
-from xatmo.fields.units import same_dimension
+from xatmo.fields.axes import vertical_coordinate
+from xatmo.fields.levels import (
+    Level,
+    coordinate_values,
+    describe_levels,
+    example_levels,
+)
+from xatmo.fields.missing import missing
+from xatmo.fields.names import Found, is_surface
+from xatmo.fields.winds import FROM_WINDS, WINDS
 
-__all__ = ["WINDS", "Choice", "choose", "derivable"]
-
-WINDS = ("eastward_wind", "northward_wind")
-_FROM_WINDS = ("atmosphere_relative_vorticity", "divergence_of_wind")
-
-_SEVERAL = (list, tuple, np.ndarray)
+__all__ = ["Choice", "choose", "derivable"]
 
 Offers = dict[Level, list[Found]]
 
@@ -83,7 +85,7 @@ class _Question:
 
     def dim_of(self, levels: Sequence[Level]) -> str | None:
         """Return the dimension of levels on which some of these lie."""
-        derived = any(q in _FROM_WINDS for q in self.offered)
+        derived = any(q in FROM_WINDS for q in self.offered)
         for quantity in (*self.offered, *(WINDS if derived else ())):
             for entry in self.found.get(quantity, ()):
                 if entry.level_dim is not None and set(levels) & set(entry.levels):
@@ -96,7 +98,7 @@ def derivable(found: Mapping[str, Sequence[Found]]) -> tuple[str, ...]:
     u, v = (offers(found, q) for q in WINDS)
     if not u.keys() & v.keys():
         return ()
-    return tuple(q for q in _FROM_WINDS if q not in found)
+    return tuple(q for q in FROM_WINDS if q not in found)
 
 
 def choose(
@@ -119,9 +121,9 @@ def choose(
     for quantity, offer in offered.items():
         if offer:
             continue
-        if quantity in _FROM_WINDS and all(q in found for q in WINDS):
+        if quantity in FROM_WINDS and all(q in found for q in WINDS):
             raise _no_common({q: list(offers(found, q)) for q in WINDS})
-        raise _missing(ds, found, quantity)
+        raise missing(ds, found, quantity)
     question = _Question(ds, found, offered, tuple(levels or ()))
     if not question.common:
         raise _no_common(offered)
@@ -132,7 +134,7 @@ def choose(
         as_dim = len(chosen) > 1 or question.dim_of(chosen) is not None
     else:
         chosen, asked = _pick(question, picked), picked
-        as_dim = isinstance(level, _SEVERAL)
+        as_dim = _is_list(level)
         if chosen != asked:
             notes = (f"the data name no level; taken as {asked[0]} as asked",)
     direct, derived = _sources(found, quantities, chosen)
@@ -151,7 +153,7 @@ def offers(found: Mapping[str, Sequence[Found]], quantity: str) -> Offers:
 def _offered(found: Mapping[str, Sequence[Found]], quantity: str) -> list[Level]:
     """Levels at which a quantity is there or can be derived, in the data's order."""
     levels = list(offers(found, quantity))
-    if quantity in _FROM_WINDS:
+    if quantity in FROM_WINDS:
         u, v = (offers(found, q) for q in WINDS)
         levels += [level for level in u if level in v and level not in levels]
     return levels
@@ -160,8 +162,21 @@ def _offered(found: Mapping[str, Sequence[Found]], quantity: str) -> list[Level]
 def _picked(level: Any) -> tuple[Level, ...] | None:
     if level is None:
         return None
-    several = list(level) if isinstance(level, _SEVERAL) else [level]
+    if _is_list(level) and len(level) == 0:
+        raise _nothing_picked(level)
+    several = list(level) if _is_list(level) else [_number(level)]
     return tuple(dict.fromkeys(Level.parse(item) for item in several))
+
+
+def _is_list(level: Any) -> bool:
+    """Whether several levels are asked for; ``np.array(850)`` is one."""
+    if isinstance(level, np.ndarray):
+        return level.ndim > 0
+    return isinstance(level, list | tuple)
+
+
+def _number(level: Any) -> Any:
+    return level.item() if isinstance(level, np.ndarray) else level
 
 
 def _pick(question: _Question, picked: tuple[Level, ...]) -> tuple[Level, ...]:
@@ -216,7 +231,7 @@ def _sources(
             wanted = list(table)[:1]
         direct[quantity] = {lv: _only(table[lv], quantity, lv) for lv in wanted}
         rest = (
-            [lv for lv in levels if lv not in table] if quantity in _FROM_WINDS else []
+            [lv for lv in levels if lv not in table] if quantity in FROM_WINDS else []
         )
         derived[quantity] = {lv: _winds(found, lv) for lv in rest}
     return direct, derived
@@ -257,48 +272,6 @@ def _literal(levels: Sequence[Level]) -> str:
     return texts[0] if len(texts) == 1 else f"[{', '.join(texts)}]"
 
 
-def _missing(
-    ds: xr.Dataset, found: Mapping[str, Sequence[Found]], quantity: str
-) -> FieldNotFoundError:
-    known = [
-        f"{e.name} ({q}, {describe_levels(e.levels, 3)})"
-        for q, entries in found.items()
-        for e in entries
-    ]
-    named = {e.name for entries in found.values() for e in entries}
-    maps = [n for n in ds.data_vars if ds[n].ndim > 1 and not _is_bounds(str(n))]
-    strange = [str(n) for n in maps if n not in named]
-    parts = [", ".join(known[:8]) + (", ..." if len(known) > 8 else "")]
-    if strange:
-        parts.append("not recognised: " + ", ".join(strange[:8]))
-    needed, lacking = quantity, quantity
-    if quantity in _FROM_WINDS:
-        lacking = next((q for q in WINDS if q not in found), WINDS[0])
-        needed = f"{quantity}, or eastward_wind and northward_wind at one level"
-    msg = f"No variable holds {quantity}."
-    name = next((n for n in strange if _could_be(ds[n], lacking)), None)
-    hint = f"xr.merge([ds, other]) with a dataset that holds {lacking}"
-    if name is not None:
-        hint = (
-            f'ds["{name}"].attrs["standard_name"] = "{lacking}", if that is what it is'
-        )
-    return FieldNotFoundError(
-        msg,
-        found="; ".join(p for p in parts if p) or "no variables",
-        needed=needed,
-        hint=hint,
-    )
-
-
-def _is_bounds(name: str) -> bool:
-    return name.lower().endswith(("_bnds", "_bounds"))
-
-
-def _could_be(da: xr.DataArray, quantity: str) -> bool:
-    to = canonical_units(quantity)
-    return to is not None and same_dimension(str(da.attrs.get("units", "?")), to)
-
-
 def _no_common(offered: Mapping[str, list[Level]]) -> LevelError:
     msg = "The variables share no level."
     return LevelError(
@@ -306,6 +279,16 @@ def _no_common(offered: Mapping[str, list[Level]]) -> LevelError:
         found="; ".join(f"{q} at {describe_levels(lv)}" for q, lv in offered.items()),
         needed="all of them at the same level",
         hint="open them at one level and xr.merge([...]) the results",
+    )
+
+
+def _nothing_picked(level: Any) -> LevelError:
+    msg = "The list of levels is empty."
+    return LevelError(
+        msg,
+        found=f"level={level!r}, nothing",
+        needed="one level or more, or no argument at all",
+        hint='level="850 hPa"',
     )
 
 
@@ -360,6 +343,8 @@ def _unsaid(question: _Question, wanted: Sequence[Level]) -> LevelError:
     hint = f"level={_literal(wanted[:1])}, if that is where they are"
     if dim is not None and len(question.common) > 1:
         hint = f'ds["{dim}"].attrs["units"] = "hPa", if it is a pressure'
+        if vertical_coordinate(question.ds, dim) is None:
+            hint = _name_levels(dim, len(question.common))
     msg = "The data do not say what level they are at."
     return LevelError(
         msg,
@@ -367,6 +352,12 @@ def _unsaid(question: _Question, wanted: Sequence[Level]) -> LevelError:
         needed=f"one of {describe_levels(wanted)}",
         hint=hint,
     )
+
+
+def _name_levels(dim: str, count: int) -> str:
+    values, unit = example_levels(dim)
+    shown = ", ".join(map(str, values[:count])) + (", ..." if count > 3 else "")
+    return f"ds.assign_coords({dim}=[{shown}]), the {count} levels in {unit}"
 
 
 def _none_known(question: _Question) -> LevelError:

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xatmo.errors import GridError
+from xatmo.errors import GridError, OptionError
+from xatmo.fields.attributes import text
 from xatmo.fields.axes import Axes
 
 __all__ = [
@@ -29,6 +30,9 @@ _EQUAL = 2e-3
 _NEARLY_EQUAL = 2e-2
 _GAUSSIAN = 0.1
 NOISE = 1e-4  # degrees: coordinates in single precision, rounded to four digits
+# A quarter of a circle, and the least extent (57 degrees) to be taken for radians.
+_QUARTER = np.pi / 2 + NOISE
+_RADIAN_SPAN = 1.0
 _KEPT_ATTRS = ("standard_name", "long_name", "units", "axis")
 
 
@@ -86,14 +90,15 @@ def read_grid(ds: xr.Dataset | xr.DataArray, axes: Axes) -> Grid:
     """
     lat, lon = ds[axes.latitude], ds[axes.longitude]
     y, x = _values(lat), _values(lon)
+    _check_degrees(lat, lon)
     flipped = _ascends(y, axes.latitude)
     order, longitude, is_global = _unwrap(x, axes.longitude)
     latitude = y[::-1] if flipped else y
     dy = float(np.median(-np.diff(latitude)))
     dx = float(np.median(np.diff(longitude)))
     uneven = _unevenness(latitude)
-    _check_even(latitude, uneven, _GAUSSIAN, axes.latitude)
-    _check_even(longitude, _unevenness(longitude), _NEARLY_EQUAL, axes.longitude)
+    _check_even(latitude, uneven, _GAUSSIAN, axes.latitude, y)
+    _check_even(longitude, _unevenness(longitude), _NEARLY_EQUAL, axes.longitude, x)
     return Grid(
         latitude=latitude,
         longitude=longitude,
@@ -111,20 +116,31 @@ def read_grid(ds: xr.Dataset | xr.DataArray, axes: Axes) -> Grid:
 
 
 def cell_coordinates(grid: Grid, stride: int) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates at the centres of cells of ``stride`` by ``stride`` grid points.
+    """Coordinates at the centres of a network's cells, ``stride`` grid points apart.
+
+    A network that halves the resolution pads both ends alike (TensorFlow's SAME rule).
+    So a cell lies between two points where their number is even, and on a point where
+    it is odd; then the first and the last cell lie on the first and the last point.
 
     Parameters
     ----------
     grid : Grid
     stride : int
+        A power of two: one halving after the other.
 
     Returns
     -------
     latitude, longitude : ndarray
-        Mean coordinates (degrees) of the points in each cell, in canonical order; the
-        last cell may have fewer points.
+        Degrees, in canonical order: ``ceil(size / stride)`` of them.
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+        If the stride is not a power of two.
     """
-    return _block_mean(grid.latitude, stride), _block_mean(grid.longitude, stride)
+    if stride < 1 or stride & (stride - 1):
+        raise _not_halvings(stride)
+    return _centres(grid.latitude, stride), _centres(grid.longitude, stride)
 
 
 def area_weights(lat: np.ndarray) -> np.ndarray:
@@ -165,11 +181,12 @@ def _values(coord: xr.DataArray) -> np.ndarray:
             needed="degrees",
             hint=f"ds.assign_coords({name}=ds[{name!r}].astype(float))",
         )
-    if str(coord.attrs.get("units", "")).lower().startswith("rad"):
+    units = text(coord.attrs, "units")
+    if units.lower().startswith("rad"):
         msg = f"{name!r} is in radians."
         raise GridError(
             msg,
-            found=f"{name} in {coord.attrs['units']}",
+            found=f"{name} in {units}",
             needed="degrees",
             hint=f"ds.assign_coords({name}=np.rad2deg(ds[{name!r}]))",
         )
@@ -191,6 +208,25 @@ def _values(coord: xr.DataArray) -> np.ndarray:
             hint=f"ds.dropna({name!r})",
         )
     return x
+
+
+def _check_degrees(lat: xr.DataArray, lon: xr.DataArray) -> None:
+    """Refuse what nobody calls degrees and makes a large map only in radians."""
+    y, x = lat.values, lon.values
+    said = {text(c.attrs, "units") for c in (lat, lon)} - {"", "1"}
+    within = np.abs(y).max() <= _QUARTER and np.abs(x).max() <= 4 * _QUARTER
+    if said or not within or min(np.ptp(y), np.ptp(x)) < _RADIAN_SPAN:
+        return
+    msg = f"{lat.name!r} and {lon.name!r} look like radians."
+    raise GridError(
+        msg,
+        found=f"{lat.name} from {y.min():.4g} to {y.max():.4g}, "
+        f"{lon.name} from {x.min():.4g} to {x.max():.4g}, without units",
+        needed="degrees",
+        hint=f"ds.assign_coords({lat.name}=np.rad2deg(ds[{lat.name!r}]), "
+        f"{lon.name}=np.rad2deg(ds[{lon.name!r}])); if they are degrees, say so: "
+        f'ds["{lat.name}"].attrs["units"] = "degrees_north"',
+    )
 
 
 def _ascends(y: np.ndarray, name: str) -> bool:
@@ -240,6 +276,8 @@ def _without_cyclic_point(
     same = np.flatnonzero(np.diff(circle[order]) < NOISE)
     for i in same:
         first, second = sorted(order[[i, i + 1]])
+        if 0.0 < abs(x[first] - x[second]) < NOISE:
+            raise _merged(x, name)
         if abs(x[first] - x[second]) < 180.0:
             msg = f"Longitudes in {name!r} are repeated."
             raise GridError(
@@ -259,24 +297,53 @@ def _unevenness(x: np.ndarray) -> float:
     return float(max(np.abs(steps - typical).max() - NOISE, 0.0) / typical)
 
 
-def _check_even(x: np.ndarray, uneven: float, most: float, name: str) -> None:
+def _check_even(
+    x: np.ndarray, uneven: float, most: float, name: str, user: np.ndarray
+) -> None:
     if uneven <= most:
         return
     steps = np.abs(np.diff(x))
+    if steps.min() < NOISE:
+        raise _merged(user, name)
+    low, high = float(user.min()), float(user.max())
     msg = f"The grid is stretched or has gaps along {name!r}."
     raise GridError(
         msg,
         found=f"steps between {steps.min():g} and {steps.max():g} degrees",
         needed="equal steps (or Gaussian latitudes)",
-        hint=f"ds.interp({name}=np.arange({x.min():g}, {x.max():g}, "
-        f"{float(np.median(steps)):g}))",
+        hint=f"ds.interp({name}=np.linspace({low!r}, {high!r}, {x.size}))",
     )
 
 
-def _block_mean(x: np.ndarray, stride: int) -> np.ndarray:
-    starts = np.arange(0, x.size, stride)
-    sizes = np.diff(starts, append=x.size)
-    return np.add.reduceat(x, starts) / sizes
+def _merged(x: np.ndarray, name: str) -> GridError:
+    steps = np.diff(np.sort(x))
+    msg = f"Two nearly equal axes were merged along {name!r}."
+    return GridError(
+        msg,
+        found=f"{x.size} values, some of them only {steps[steps > 0].min():.2g} "
+        "degrees apart",
+        needed="one axis for all variables",
+        hint='xr.merge([u, v], join="override")',
+    )
+
+
+def _centres(x: np.ndarray, stride: int) -> np.ndarray:
+    """Interpolate to where each cell lies, counted in points; ``x`` may descend."""
+    first, step, size = 0.0, 1, x.size
+    while step < stride:
+        first += 0.0 if size % 2 else 0.5 * step
+        size, step = -(-size // 2), 2 * step
+    return np.interp(first + stride * np.arange(size), np.arange(x.size), x)
+
+
+def _not_halvings(stride: int) -> OptionError:
+    msg = f"Cells {stride} grid points apart have no known centres."
+    return OptionError(
+        msg,
+        found=f"stride={stride}",
+        needed="a power of two, as networks that halve the resolution have",
+        hint="cell_coordinates(grid, 8), or the layer's stride in the model's card",
+    )
 
 
 def _round(step: float) -> float:
@@ -285,4 +352,5 @@ def _round(step: float) -> float:
 
 
 def _kept(attrs: Any) -> dict[str, Any]:
-    return {str(k): v for k, v in attrs.items() if k in _KEPT_ATTRS}
+    texts = {key: text(attrs, key) for key in _KEPT_ATTRS if key in attrs}
+    return {key: value for key, value in texts.items() if value}

@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 
 from xatmo.errors import FieldError, FieldNotFoundError
+from xatmo.fields.attributes import text
 
 __all__ = ["as_dataset", "unpack"]
 
@@ -67,7 +68,7 @@ def _from_array(da: xr.DataArray) -> xr.Dataset:
             for variable in ds.data_vars.values():
                 variable.attrs = _without(variable.attrs)
         return ds
-    name = da.name if da.name is not None else da.attrs.get("standard_name", "data")
+    name = da.name if da.name is not None else text(da.attrs, "standard_name") or "data"
     if name in da.coords:
         name = f"{name}_data"
     return da.to_dataset(name=name)

@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 
 from xatmo.errors import LevelError
+from xatmo.fields.attributes import text as attribute
 
 __all__ = [
     "Kind",
@@ -24,6 +25,7 @@ __all__ = [
     "coordinate_levels",
     "coordinate_values",
     "describe_levels",
+    "example_levels",
     "is_vertical",
     "text_level",
     "unknown_levels",
@@ -202,7 +204,7 @@ def is_vertical(name: str, attrs: Mapping[Any, Any]) -> bool:
     patterns = (_PRESSURE_NAMES, _HEIGHT_NAMES, _SIGMA_NAMES, _MODEL_NAMES)
     if named or any(pattern.fullmatch(lower) for pattern in patterns):
         return True
-    if str(attrs.get("axis", "")).upper() == "Z":
+    if _text(attrs, "axis") == "z":
         return True
     return (
         _text(attrs, "positive") in {"up", "down"}
@@ -217,6 +219,15 @@ def describe_levels(levels: Iterable[Level], most: int = 6) -> str:
     if len(texts) <= most:
         return ", ".join(texts)
     return f"{', '.join(texts[: most - 1])}, ... ({len(texts)} levels)"
+
+
+def example_levels(dim: str) -> tuple[tuple[float, ...], str]:
+    """Return values that a dimension of that name could have, and their unit."""
+    if _HEIGHT_NAMES.fullmatch(dim.lower()):
+        return (10, 50, 100), "m"
+    if _SIGMA_NAMES.fullmatch(dim.lower()):
+        return (0.95, 0.85, 0.5), "shares of surface pressure"
+    return (850, 500, 250), "hPa"
 
 
 def _kind(
@@ -269,7 +280,7 @@ def _kind_without_units(
 
 
 def _text(attrs: Mapping[Any, Any], key: str) -> str:
-    return str(attrs.get(key, "")).strip().lower()
+    return attribute(attrs, key).lower()
 
 
 def _cannot_read(text: object) -> LevelError:
@@ -278,6 +289,6 @@ def _cannot_read(text: object) -> LevelError:
         msg,
         found=repr(text),
         needed='text such as "850 hPa", "10 m", "sigma 0.95", "model level 120", or '
-        "a number of hPa",
+        "a number of hPa; or a list of these",
         hint='level="850 hPa"',
     )

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import xarray as xr
 
+from xatmo.fields.attributes import text, units_of
 from xatmo.fields.axes import (
     Axes,
     find_axes,
@@ -170,7 +171,7 @@ def assumed_units(name: str, attrs: Mapping[Any, Any], quantity: str) -> str | N
     """
     tables = _tables()
     long_name = tables.long.get(_bare_long_name(attrs))
-    told = [str(attrs.get("standard_name", "")), *tables.names.get(_strip(name), ())]
+    told = [text(attrs, "standard_name"), *tables.names.get(_strip(name), ())]
     for table in [*told, long_name, quantity]:
         entry = tables.entries.get(table)
         if entry is not None and tables.quantity(table) == quantity:
@@ -206,8 +207,8 @@ class _Tables:
         for name in entry.get("names", ()):
             self.exact[name] = _Meaning(quantity, level)
             self.names.setdefault(name, []).append(key)
-        for text, names in entry.get("at", {}).items():
-            at = _Meaning(quantity, Level.parse(text))
+        for where, names in entry.get("at", {}).items():
+            at = _Meaning(quantity, Level.parse(where))
             self.exact |= dict.fromkeys(names, at)
         self.long |= dict.fromkeys(entry.get("long_names", ()), key)
 
@@ -234,22 +235,19 @@ def _recognise(ds: xr.Dataset, name: str) -> Found | None:
         levels = _levels_along(ds, level_dim)
     else:
         levels = (_single_level(ds, name, meaning),)
-    units = attrs.get("units")
     return Found(
         name=name,
         quantity=meaning.quantity,
         levels=levels,
         level_dim=level_dim,
-        units=None if units is None else str(units),
+        units=units_of(attrs),
         how=how,
     )
 
 
 def _meaning(name: str, attrs: Mapping[Any, Any]) -> tuple[_Meaning | None, str]:
-    by_name = [
-        (_meaning_of_name(str(text)), how) for text, how in _names_of(name, attrs)
-    ]
-    standard = str(attrs.get("standard_name", "")).strip()
+    by_name = [(_meaning_of_name(word), how) for word, how in _names_of(name, attrs)]
+    standard = text(attrs, "standard_name")
     if standard and standard != "unknown":
         # The standard name says what it is; a name that agrees may say where.
         quantity = canonical_name(standard.split()[0])
@@ -270,11 +268,11 @@ def _meaning(name: str, attrs: Mapping[Any, Any]) -> tuple[_Meaning | None, str]
     )
 
 
-def _names_of(name: str, attrs: Mapping[Any, Any]) -> Iterator[tuple[Any, str]]:
+def _names_of(name: str, attrs: Mapping[Any, Any]) -> Iterator[tuple[str, str]]:
     yield name, "name"
     for key in ("GRIB_shortName", "short_name", "GRIB_cfVarName"):
-        if attrs.get(key) not in (None, "unknown", "~"):
-            yield attrs[key], key
+        if (word := text(attrs, key)) not in ("", "unknown", "~"):
+            yield word, key
 
 
 def _meaning_of_name(name: str) -> _Meaning | None:
@@ -327,7 +325,7 @@ def _strip(name: str) -> str:
 
 def _bare_long_name(attrs: Mapping[Any, Any]) -> str:
     """The long name in small letters, without a level at its start or end."""
-    clean = re.sub(r"[_\s]+", " ", str(attrs.get("long_name", "")).strip().lower())
+    clean = re.sub(r"[_\s]+", " ", text(attrs, "long_name").lower())
     return _LEVEL_IN_LONG_NAME.sub("", clean)
 
 
@@ -350,9 +348,9 @@ def _single_level(ds: xr.Dataset, name: str, meaning: _Meaning) -> Level:
 
 def _level_in(attrs: Mapping[Any, Any]) -> Level | None:
     for key in ("level", "comment", "level_desc"):
-        if isinstance(attrs.get(key), str) and (level := text_level(attrs[key])):
+        if (word := text(attrs, key)) and (level := text_level(word)):
             return level
-    return text_level(str(attrs.get("long_name", "")), within=True)
+    return text_level(text(attrs, "long_name"), within=True)
 
 
 def _scalar_level(ds: xr.Dataset, name: str) -> Level | None:

@@ -1,4 +1,4 @@
-"""What a dataset holds, for people to read: nothing raised, nothing computed."""
+"""What a dataset holds, for people to read: nothing raised, no data computed."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from xatmo.errors import AtmoError
+from xatmo.fields.attributes import text
 from xatmo.fields.axes import Axes, find_axes
 from xatmo.fields.choose import derivable
 from xatmo.fields.grid import Grid, read_grid
@@ -18,6 +19,10 @@ from xatmo.fields.names import Found, canonical_units, find_quantities
 from xatmo.fields.units import same_dimension
 
 __all__ = ["Recognised", "TimeAxis", "recognise"]
+
+# Times that are lazy (valid_time along step, opened in chunks) are coordinates, not
+# data: so many are read.
+_MOST_LAZY_TIMES = 10_000
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,9 @@ class Recognised:
 
 
 def recognise(obj: Any) -> Recognised:
-    """Say what a dataset holds, without raising and without computing.
+    """Say what a dataset holds, without raising and without computing data.
+
+    Only coordinates are read: indexes, and lazy times if they are few.
 
     Parameters
     ----------
@@ -184,12 +191,19 @@ def _dates(ds: xr.Dataset, name: str) -> pd.Index | None:
     for coord in ds.coords.values():
         if (
             coord.dims == (name,)
-            and coord.chunks is None
+            and (coord.chunks is None or coord.size <= _MOST_LAZY_TIMES)
             and np.issubdtype(coord.dtype, np.datetime64)
-            and coord.attrs.get("standard_name") == "time"
+            and text(coord.attrs, "standard_name") == "time"
         ):
-            return pd.DatetimeIndex(coord.values)
+            return _read_dates(coord)
     return None
+
+
+def _read_dates(coord: xr.DataArray) -> pd.Index | None:
+    try:
+        return pd.DatetimeIndex(coord.values)
+    except Exception:  # a lazy one may be in a file that is gone: not said here
+        return None
 
 
 def _text(date: Any) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import xarray as xr
 
 from xatmo.errors import UnitsError, UnitsWarning
+from xatmo.fields.attributes import units_of
 
 __all__ = ["STANDARD_GRAVITY", "convert", "same_dimension"]
 
@@ -47,6 +48,11 @@ _SPELLINGS = {
     "kts": "knot",
     "knots": "knot",
     "mps": "m s-1",
+    "m/s": "m s-1",  # M/S
+    "m s-1": "m s-1",  # M S-1
+    "ms-1": "m s-1",  # not per millisecond, though UDUNITS says so
+    "ms**-1": "m s-1",
+    "ms^-1": "m s-1",
     "percent": "%",
     "(0 - 1)": "1",
     "0-1": "1",
@@ -93,11 +99,11 @@ def convert(
     xatmo.errors.UnitsWarning
         If there are no units.
     """
-    units = da.attrs.get("units")
+    units = units_of(da.attrs)
     if units is None:
         units = assume or to
         _warn_missing(da, units)
-    factor, offset = _conversion(str(units), to, da, quantity)
+    factor, offset = _conversion(units, to, da, quantity)
     result = da
     if factor != 1.0:
         result = result * factor

@@ -9,7 +9,13 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-__all__ = ["EARTH_RADIUS", "vorticity_divergence"]
+__all__ = ["EARTH_RADIUS", "FROM_WINDS", "WINDS", "vorticity_divergence"]
+
+WINDS = ("eastward_wind", "northward_wind")
+"""What is needed, as CF standard names."""
+
+FROM_WINDS = ("atmosphere_relative_vorticity", "divergence_of_wind")
+"""What follows from them."""
 
 EARTH_RADIUS = 6.371229e6
 """Radius of the spherical Earth (m), as in ECMWF's and NCEP's models."""
@@ -44,7 +50,8 @@ def vorticity_divergence(
     Returns
     -------
     vorticity, divergence : DataArray
-        In s-1, with the dimensions of ``u`` and ``v``; lazy if those are.
+        In s-1, with the dimensions of ``u`` and ``v``; lazy if those are. Of the type
+        of ``u``, but float32 for half precision and integers.
 
     Notes
     -----
@@ -96,7 +103,14 @@ def vorticity_divergence(
 
 
 def _float_of(da: xr.DataArray) -> np.dtype:
-    return da.dtype if da.dtype.kind == "f" else np.dtype("float32")
+    """Single precision at least: vorticity (1e-5) has no digits in half of it."""
+    return _at_least_single(da.dtype)
+
+
+def _at_least_single(dtype: np.dtype) -> np.dtype:
+    if dtype.kind != "f":
+        return np.dtype("float32")
+    return np.promote_types(dtype, np.float32)
 
 
 def _vorticity_divergence(
@@ -107,7 +121,7 @@ def _vorticity_divergence(
     periodic: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Both at once for (..., latitude, longitude) arrays; angles in radians."""
-    dtype = u.dtype if u.dtype.kind == "f" else np.dtype("float32")
+    dtype = _at_least_single(u.dtype)
     u, v = u.astype(np.float64), v.astype(np.float64)
     edges = _band_edges(latitude, closed=periodic)
     # The divergence of (v, -u) is the vorticity of (u, v).

@@ -102,7 +102,11 @@ def _refuse(
 ) -> NoReturn:
     msg = f"The weight file {os.fspath(path)} {what}."
     raise WeightsError(
-        msg, found=found, needed=needed, hint=f"xatmo models fetch {name} --force"
+        msg,
+        found=found,
+        needed=needed,
+        hint=f"xatmo models fetch {name} --force; weights that came with the package "
+        "return with pip install --force-reinstall xatmo",
     ) from None
 
 
