@@ -70,7 +70,8 @@ def apply(
         return _blocks(call, fields, core, out)
     # One field may be in memory, or cut differently: the first lazy one leads.
     first = lazy[0]
-    fields = [field.chunk(first.chunksizes) for field in fields]
+    cut = first.chunksizes
+    fields = [f if f.chunksizes == cut else f.chunk(cut) for f in fields]
     chunked = [d for d in core if len(first.chunksizes[d]) > 1]
     if chunked and halo == "global":
         raise _must_be_whole(chunked, first, call)

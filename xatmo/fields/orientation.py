@@ -28,6 +28,8 @@ def to_canonical(da: xr.DataArray, grid: Grid) -> xr.DataArray:
         stay as they are, but for one cut where the longitudes are rotated.
     """
     lat, lon = grid.names
+    if _is_canonical(da, grid):
+        return da.transpose(..., lat, lon)
     if grid.lat_flipped:
         da = da.isel({lat: slice(None, None, -1)})
     da = _reorder(da, lon, grid.lon_order)
@@ -37,6 +39,20 @@ def to_canonical(da: xr.DataArray, grid: Grid) -> xr.DataArray:
     da = da.drop_vars({*extra, *clash}).rename({lat: "latitude", lon: "longitude"})
     da = da.assign_coords(latitude=grid.latitude, longitude=grid.longitude)
     return da.transpose(..., "latitude", "longitude")
+
+
+def _is_canonical(da: xr.DataArray, grid: Grid) -> bool:
+    """Whether nothing is left to do, as with most reanalyses."""
+    if grid.names != ("latitude", "longitude") or grid.lat_flipped:
+        return False
+    axes = {*grid.names}
+    if any(axes & set(c.dims) for n, c in da.coords.items() if n not in axes):
+        return False
+    values = (grid.latitude, grid.longitude)
+    return all(
+        n in da.coords and np.array_equal(da[n].values, x)
+        for n, x in zip(grid.names, values, strict=True)
+    )
 
 
 def from_canonical(result: xr.DataArray, grid: Grid) -> xr.DataArray:
@@ -66,11 +82,13 @@ def from_canonical(result: xr.DataArray, grid: Grid) -> xr.DataArray:
         result = _reorder(result, "longitude", order)
     result = result.drop_vars(list(coords))
     names = dict(zip(("latitude", "longitude"), grid.names, strict=True))
-    for key, values in coords.items():
-        attrs = _axis_attrs(key, grid)
-        result = result.rename({key: names[key]})
-        result = result.assign_coords({names[key]: (names[key], values, attrs)})
-    return result
+    result = result.rename({key: names[key] for key in coords if names[key] != key})
+    return result.assign_coords(
+        {
+            names[key]: (names[key], values, _axis_attrs(key, grid))
+            for key, values in coords.items()
+        }
+    )
 
 
 def _reorder(da: xr.DataArray, dim: str, order: np.ndarray) -> xr.DataArray:
