@@ -64,6 +64,8 @@ def _facts(card: Card) -> str:
             f"{card.weights.size / 1e6:.1f} MB, sha256 `{card.weights.sha256}`",
         ),
         ("trained on", card.training.get("data", "")),
+        ("training", card.training.get("effort", "")),
+        ("choices", card.training.get("choices", "")),
         ("credit", card.training.get("attribution", "")),
         ("licence", card.licence),
         ("cite", card.citation),
