@@ -222,3 +222,8 @@ def test_pairs_of_small_chunks_stay_few(winds):
     ds = winds.isel(time=np.arange(60) % 5).drop_vars("time").chunk(time=1)
     graph = ds.atmo.distance(pairwise=True).__dask_graph__()
     assert len(dict(graph)) < 40 * 60
+
+
+def test_pairwise_is_yes_or_no(winds):
+    with pytest.raises(errors.OptionError, match="pairwise cannot be 'month'"):
+        winds.atmo.distance(pairwise="month")

@@ -335,3 +335,11 @@ def test_a_model_by_number(winds):
 
 def test_the_level_is_in_the_attributes(winds):
     assert winds.atmo.embed().attrs["level"] == "10 m"
+
+
+def test_which_kind_of_level_was_read_is_said(winds):
+    both = winds.assign(u850=2 * winds.u10, v850=2 * winds.v10)
+    z = both.atmo.embed()
+    np.testing.assert_array_equal(z, winds.atmo.embed())
+    assert z.attrs["level"] == "10 m"
+    assert "10 m read, not 850 hPa; level= chooses others" in z.attrs["comment"]

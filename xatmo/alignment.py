@@ -133,7 +133,7 @@ def _in_levels_of(b: Fields, a: Fields) -> Fields:
             found=f"{', '.join(map(str, a.levels))} and "
             f"{', '.join(map(str, b.levels))}",
             needed="the same levels in both",
-            hint=f"ds.atmo.distance(other, level={str(a.levels[0])!r})",
+            hint=_level_hint(a, b),
         )
     dim = b.level_dim
     if dim is None or dim != a.level_dim:
@@ -142,6 +142,16 @@ def _in_levels_of(b: Fields, a: Fields) -> Fields:
     mine = sample(a)[dim].variable
     return _each(
         b, lambda da: da.isel({dim: order}).assign_coords({dim: mine}), levels=a.levels
+    )
+
+
+def _level_hint(a: Fields, b: Fields) -> str:
+    shared = [level for level in a.levels if level in b.levels]
+    if shared:
+        return f"ds.atmo.distance(other, level={str(shared[0])!r}), which both have"
+    return (
+        "compare data of one level: the first object has none of those that the "
+        "second was read at"
     )
 
 
@@ -213,8 +223,8 @@ def _times_differ(x: xr.DataArray, y: xr.DataArray, time: str) -> AlignmentError
         msg,
         found=f"{_span(x, time)} and {_span(y, time)}",
         needed="the same times in both, or one state without a time axis",
-        hint=f"other.isel({time}=0) for one state; join='inner' for the times both "
-        "have; join='override' to compare by position",
+        hint=f"other.isel({time}=0) for one state; join='override' to compare by "
+        "position, as lagged series; join='inner' for the times both have",
     )
 
 

@@ -210,6 +210,14 @@ def _check_arguments(other: Any, pairwise: bool, reduce: str | None, join: str) 
             needed="other=..., or pairwise=True to compare all times with each other",
             hint="ds.atmo.distance(ds.isel(time=0))",
         )
+    if not isinstance(pairwise, bool):
+        msg = f"pairwise cannot be {pairwise!r}."
+        raise OptionError(
+            msg,
+            found=f"pairwise={pairwise!r}",
+            needed="True (all times with all) or False",
+            hint="ds.atmo.distance(pairwise=True)",
+        )
     check_reduce(reduce, "distance")
     if join not in ("exact", "inner", "override"):
         msg = f"Two series cannot be joined by {join!r}."

@@ -1,3 +1,6 @@
+import shutil
+from pathlib import Path
+
 import pytest
 
 from xatmo.errors import CardError, ModelNotFoundError
@@ -179,3 +182,19 @@ def test_models_are_packaged_or_beside_the_package(monkeypatch, tmp_path):
     assert registry.packaged_folder() == checkout / "models"
     (module.parent / "models").mkdir()
     assert registry.packaged_folder() == module.parent / "models"
+
+
+def test_a_copy_elsewhere_is_not_called_the_default(tmp_path, monkeypatch):
+    """The packaged default wins, and the table says so."""
+    source = Path(__file__).parents[2] / "models" / "atmodist-small"
+    shutil.copytree(source, tmp_path / "mine")
+    card = tmp_path / "mine" / "card.toml"
+    card.write_text(
+        card.read_text().replace('name = "atmodist-small"', 'name = "mine"')
+    )
+    monkeypatch.setattr(registry, "packaged_folder", lambda: source.parent)
+    monkeypatch.setenv("XATMO_MODELS_URL", str(tmp_path))
+    text = repr(registry.list_models())
+    assert "atmodist-small *" in text
+    assert "mine *" not in text
+    assert "mine" in text

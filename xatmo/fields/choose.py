@@ -131,6 +131,10 @@ def choose(
     notes: tuple[str, ...] = ()
     if picked is None:
         chosen = asked = _acceptable(question)
+        if passed := [lv for lv in question.common if lv.kind != chosen[0].kind]:
+            read, left = describe_levels(chosen), describe_levels(passed)
+            text = f"of several kinds of level {read} read, not {left}; "
+            notes = (text + "level= chooses others",)
         as_dim = len(chosen) > 1 or question.dim_of(chosen) is not None
     else:
         chosen, asked = _pick(question, picked), picked

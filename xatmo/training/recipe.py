@@ -39,12 +39,13 @@ class Source:
         for path in candidates:
             if path.exists():
                 return path
-        msg = f"The recipe's data set {self.path!r} is not there."
+        msg = f"The data set {self.path!r} is not there."
         raise OptionError(
             msg,
             found=f"no {' and no '.join(map(str, candidates))}",
             needed="a file or Zarr store that xarray opens",
-            hint="set XATMO_DATA to the folder above data/, or pass --data FILE",
+            hint="--data with the path of a file that is there; paths in a recipe are "
+            "also looked for below $XATMO_DATA/data",
         )
 
 

@@ -64,7 +64,15 @@ class ModelTable(Sequence[Card]):
     def rows(self) -> list[tuple[str, ...]]:
         """Return the lines of the table as text, the heading first."""
         heading = ("name", "version", "capabilities", "size", "weights")
-        return [heading, *(_row(card) for card in self._cards)]
+        taken = self._taken()
+        return [heading, *(_row(card, card in taken) for card in self._cards)]
+
+    def _taken(self) -> list[Card]:
+        """The cards that verbs take when none is named: the first folder's defaults."""
+        for root in _roots():
+            if taken := [c for c in self._cards if c.default and _root(c) == root]:
+                return taken
+        return []
 
     def __repr__(self) -> str:
         rows = self.rows()
@@ -75,7 +83,7 @@ class ModelTable(Sequence[Card]):
         ]
         if not self._cards:
             lines = [f"no models in {', '.join(map(str, _roots()))}"]
-        if any(card.default for card in self._cards):
+        if self._taken():
             lines.append("* taken when no model is named")
         lines += [f"! {broken.error.problem}" for broken in self.broken]
         return "\n".join(lines)
@@ -91,8 +99,8 @@ class ModelTable(Sequence[Card]):
         return f"<table><thead><tr>{head}</tr></thead>{table}</table>{notes}"
 
 
-def _row(card: Card) -> tuple[str, ...]:
-    name = f"{card.name} *" if card.default else card.name
+def _row(card: Card, taken: bool) -> tuple[str, ...]:
+    name = f"{card.name} *" if taken else card.name
     size = f"{card.weights.size / 1e6:.1f} MB"
     return name, card.version, ", ".join(card.capabilities), size, where(card)
 
