@@ -13,6 +13,7 @@ what a call without a version gives:
 from __future__ import annotations
 
 import difflib
+import functools
 import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -226,8 +227,14 @@ def packaged_folder() -> Path:
 
     They are inside the installed package; in a source checkout, beside it.
     """
-    inside = Path(__file__).resolve().parent / "models"
-    return inside if inside.is_dir() else Path(__file__).resolve().parents[2] / "models"
+    here = _resolved(__file__)
+    inside = here.parent / "models"
+    return inside if inside.is_dir() else here.parents[2] / "models"
+
+
+@functools.lru_cache(maxsize=8)
+def _resolved(file: str) -> Path:
+    return Path(file).resolve()  # every verb asks, and links do not move
 
 
 def _roots() -> list[Path]:
