@@ -160,3 +160,46 @@ def test_foreign_variables_are_refused():
         WeightsError, match=r"(?s)'decoder/kernel:0' is not one of AtmoDist's"
     ):
         from_keras({"decoder/kernel:0": np.zeros((1, 1), np.float32)})
+
+
+@pytest.mark.parametrize("size", [(101, 75), (91, 181), (64, 128), (33, 47)])
+def test_odd_sizes_by_the_rule_written_out(network, variables, size):
+    """The Keras variables, layer by layer, every convolution padded by hand."""
+
+    def tensor(name):
+        return torch.from_numpy(variables[name])
+
+    def pad(x, kernel, stride, value=0.0):
+        sides = []
+        for n in (x.shape[3], x.shape[2]):
+            out = (n + stride - 1) // stride
+            total = max((out - 1) * stride + kernel - n, 0)
+            sides += [total // 2, total - total // 2]
+        return torch.nn.functional.pad(x, sides, value=value)
+
+    def conv(x, name, stride=1):
+        kernel = tensor(f"{name}/kernel:0").permute(3, 2, 0, 1)
+        bias = tensor(f"{name}/bias:0") if f"{name}/bias:0" in variables else None
+        x = pad(x, kernel.shape[-1], stride)
+        return torch.nn.functional.conv2d(x, kernel, bias, stride)
+
+    def norm(x, name):
+        names = ("moving_mean", "moving_variance", "gamma", "beta")
+        return torch.nn.functional.batch_norm(
+            x, *(tensor(f"{name}/{n}:0") for n in names), eps=1.001e-5
+        )
+
+    torch.manual_seed(0)
+    first = torch.randn(1, 2, *size)
+    x = torch.relu(norm(conv(first, "in_conv", 2), "in_bn"))
+    x = torch.nn.functional.max_pool2d(pad(x, 3, 2, float("-inf")), 3, 2)
+    for stage in range(1, 5):
+        for block in range(1, 7):
+            name = f"block{stage}_{block}"
+            stride = 2 if stage > 1 and block == 1 else 1
+            y = torch.relu(norm(conv(x, f"{name}_conv1", stride), f"{name}_bn1"))
+            y = norm(conv(y, f"{name}_conv2"), f"{name}_bn2")
+            shortcut = conv(x, f"{name}_projection", stride) if stride == 2 else x
+            x = torch.relu(y + shortcut)
+        with torch.inference_mode():
+            _close(network.encode(first, f"block{stage}"), x)
