@@ -165,10 +165,7 @@ def _one_series(ds: xr.Dataset, data: Prepared) -> xr.Dataset:
 
 
 def _vorticity(fields: Fields) -> xr.DataArray:
-    field = fields.data["atmosphere_relative_vorticity"]
-    if fields.level_dim is not None:
-        field = field.isel({fields.level_dim: 0}, drop=True)
-    return field
+    return fields.at_level("atmosphere_relative_vorticity", 0)
 
 
 def _states(vorticity: xr.DataArray, fields: Fields, times: list[int]) -> xr.DataArray:

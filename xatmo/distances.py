@@ -13,6 +13,7 @@ from xatmo.embedding import (
     cell_weights,
     check_layer,
     check_reduce,
+    dtype_of,
     embed_fields,
     history_of,
 )
@@ -114,9 +115,9 @@ def distance(
             other, a.model, capability="distance", level=level, warn=False
         ).fields
         mine, theirs = meet(mine, b, join=join, pairwise=pairwise)
-    for fields in (mine, theirs):
-        if pairwise:
-            check_time(fields)
+    if pairwise:
+        check_time(mine)
+        check_time(theirs)
     layer = check_layer(a.card, layer)
     first = embed_fields(replace(a, fields=mine), layer)
     second = first if same else embed_fields(replace(a, fields=theirs), layer)
@@ -130,8 +131,8 @@ def distance(
         result = _matched(first, second)
         if reduce == "mean":
             result = result.weighted(weights).mean(_SPACE)
-    dtype = np.result_type(*(da.dtype for da in mine.data.values()))
-    result = drop_conflicts(restore((alpha * result).astype(dtype), mine), theirs)
+    result = (alpha * result).astype(dtype_of(mine))
+    result = drop_conflicts(restore(result, mine), theirs)
     result = _new_dims_first(result, mine)
     return sign(
         result.rename("distance"),

@@ -20,6 +20,7 @@ __all__ = [
     "cell_weights",
     "check_layer",
     "check_reduce",
+    "dtype_of",
     "embed",
     "embed_fields",
     "history_of",
@@ -95,7 +96,7 @@ def embed(
         result = result.weighted(cell_weights(data.fields, data.card, layer)).mean(
             _CORE
         )
-    result = result.astype(_dtype(data.fields), copy=False)
+    result = result.astype(dtype_of(data.fields), copy=False)
     result = restore(result, data.fields)
     return sign(
         result.rename("embedding"),
@@ -129,9 +130,7 @@ def embed_fields(data: Prepared, layer: str) -> xr.DataArray:
 
 def _embed_level(data: Prepared, layer: str, index: int) -> xr.DataArray:
     fields, card, options = data.fields, data.card, get_options()
-    arrays = [fields.data[i.quantity] for i in card.inputs]
-    if fields.level_dim is not None:
-        arrays = [a.isel({fields.level_dim: index}, drop=True) for a in arrays]
+    arrays = [fields.at_level(i.quantity, index) for i in card.inputs]
     assert card.layers is not None  # noqa: S101 - cards that embed have layers
     latitude, longitude = cell_coordinates(fields.grid, card.layers.stride[layer])
     call = Call(
@@ -204,7 +203,8 @@ def check_reduce(reduce: str | None, verb: str) -> None:
         )
 
 
-def _dtype(fields: Fields) -> np.dtype:
+def dtype_of(fields: Fields) -> np.dtype:
+    """Return the type that results on these fields come back in."""
     return np.result_type(*(da.dtype for da in fields.data.values()))
 
 

@@ -77,6 +77,13 @@ class Fields:
     sources: dict[str, tuple[str, ...]]
     notes: tuple[str, ...]
 
+    def at_level(self, quantity: str, index: int) -> xr.DataArray:
+        """Return a quantity at one of the levels, (..., latitude, longitude)."""
+        field = self.data[quantity]
+        if self.level_dim is None:
+            return field
+        return field.isel({self.level_dim: index}, drop=True)
+
 
 def read(
     obj: xr.Dataset | xr.DataArray | xr.DataTree,

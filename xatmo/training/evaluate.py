@@ -153,7 +153,8 @@ def classification(scorer: Scorer, sampler: PairSampler, count: int) -> dict[str
     n_lags = sampler.sampling.n_lags
     confusion = np.zeros((n_lags, n_lags), int)
     loss, top3, near, blocks, hits = 0.0, 0, 0, [], []
-    for number in range(-(-count // _BATCH)):
+    batches = -(-count // _BATCH)
+    for number in range(batches):
         batch = sampler.batch(number, _BATCH)
         probability = scorer.probabilities(batch.first, batch.second)
         label = torch.from_numpy(batch.label)
@@ -165,7 +166,7 @@ def classification(scorer: Scorer, sampler: PairSampler, count: int) -> dict[str
         np.add.at(confusion, (batch.label, guess), 1)
         hits.append(guess == batch.label)
         blocks.append(batch.block)
-    total, number = confusion.sum(), number + 1
+    total = confusion.sum()
     low, high = block_bootstrap(np.concatenate(hits), np.concatenate(blocks))
     step = sampler.sampling.step_hours
     return {
@@ -177,7 +178,7 @@ def classification(scorer: Scorer, sampler: PairSampler, count: int) -> dict[str
         "within_one_class": near / total,
         "top3": top3 / total,
         "top3_chance": min(3, n_lags) / n_lags,
-        "cross_entropy": loss / number,
+        "cross_entropy": loss / batches,
         "cross_entropy_chance": float(np.log(n_lags)),
         "confusion": confusion.tolist(),
     }

@@ -66,9 +66,7 @@ def prepare_source(source: Source, quantities: Sequence[str], folder: Path) -> P
         return target
     fields = read(open_source(source), quantities, level=source.level)
     time = str(fields.axes.time)
-    arrays = [fields.data[q] for q in quantities]
-    if fields.level_dim is not None:
-        arrays = [a.isel({fields.level_dim: 0}, drop=True) for a in arrays]
+    arrays = [fields.at_level(q, 0) for q in quantities]
     stacked = xr.concat(arrays, "channel", coords="minimal", compat="override")
     stacked = stacked.rename({time: "time"}) if time != "time" else stacked
     stacked = stacked.transpose("time", "channel", "latitude", "longitude")

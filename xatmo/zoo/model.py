@@ -19,7 +19,7 @@ from xatmo.zoo.weights import load_into, load_state
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Model", "load_model", "load_network"]
+__all__ = ["Model", "build", "card_of", "load_model", "load_network"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -57,7 +57,7 @@ class Model:
         xatmo.errors.CardError
             If the card describes a network that cannot be built.
         """
-        return _build(self.card, self.key)
+        return build(self.card, self.key)
 
     def __repr__(self) -> str:
         return describe(self.card)
@@ -126,10 +126,15 @@ def load_network(key: ModelKey) -> nn.Module:
     xatmo.errors.WeightsError
         If it has one with other weights: results would not be what the key says.
     """
+    return build(card_of(key), key)
+
+
+def card_of(key: ModelKey) -> Card:
+    """Return the card that a key was made from; raises as :func:`load_network`."""
     cards = cards_of(key.name, key.version)
     for card in cards:
         if card.weights.sha256 == key.sha256:
-            return _build(card, key)
+            return card
     have = ", ".join(f"{c.weights.sha256} in {c.folder}" for c in cards)
     msg = f"{key.name!r} {key.version} has other weights on this machine."
     raise WeightsError(
@@ -141,7 +146,8 @@ def load_network(key: ModelKey) -> nn.Module:
     )
 
 
-def _build(card: Card, key: ModelKey) -> nn.Module:
+def build(card: Card, key: ModelKey) -> nn.Module:
+    """Build a card's network with its weights, for inference only."""
     import torch
 
     path = weights_path(card)

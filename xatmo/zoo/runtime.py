@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from xatmo.zoo.card import Card, Level, ModelKey
-from xatmo.zoo.model import load_network
-from xatmo.zoo.registry import cards_of
+from xatmo.zoo.model import build, card_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,8 +50,5 @@ def normalizer(card: Card, level: Level) -> SignLog | ZScore:
 
 def load_runtime(key: ModelKey, device: str) -> Runtime:
     """Build the network of a key, ready on a device; raises as ``load_network``."""
-    network = load_network(key)
-    matching = (
-        c for c in cards_of(key.name, key.version) if c.weights.sha256 == key.sha256
-    )
-    return Runtime(next(matching), network, device)
+    card = card_of(key)
+    return Runtime(card, build(card, key), device)
