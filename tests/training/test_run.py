@@ -234,3 +234,30 @@ def test_missing_data(recipe, tmp_path):
         errors.OptionError, match=r"(?s)gone.nc' is not there.*XATMO_DATA"
     ):
         train(path, out=tmp_path, progress=False)
+
+
+def test_begins_with_the_weights_of_another_run(recipe, tmp_path):
+    path = recipe(1)
+    first = train(path, out=tmp_path, progress=False)
+    text = path.read_text().replace(
+        'name = "tiny"', 'name = "second"\ninit_from = "tiny"'
+    )
+    path.write_text(text.replace("schedule =", "learning_rate = 0.0\nschedule ="))
+    second = train(path, out=tmp_path, progress=False)
+    for name, value in _weights(first).items():
+        if "running" not in name and "tracked" not in name:
+            torch.testing.assert_close(_weights(second)[name], value, rtol=0, atol=0)
+
+
+def test_says_which_weights_are_missing(recipe, tmp_path):
+    path = recipe(1)
+    path.write_text('init_from = "nothing"\n' + path.read_text())
+    with pytest.raises(errors.OptionError, match="no weights 'nothing' to begin with"):
+        train(path, out=tmp_path, progress=False)
+
+
+def test_refuses_the_weights_of_another_network(recipe, tmp_path):
+    path = recipe(1)
+    path.write_text('init_from = "atmodist-small"\n' + path.read_text())
+    with pytest.raises(errors.OptionError, match="do not fit this recipe's network"):
+        train(path, out=tmp_path, progress=False)

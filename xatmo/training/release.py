@@ -7,14 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from xatmo.nets.atmodist import AtmoDist
 from xatmo.nets.normalization import SignLog
 from xatmo.training.evaluate import Scorer, evaluate, fit_alpha
 from xatmo.training.modelpage import model_page
 from xatmo.training.recipe import Recipe, read_recipe
-from xatmo.training.run import build_network, prepare_all
+from xatmo.training.run import build_network, network_state, prepare_all
 from xatmo.training.sampling import PairSampler
 from xatmo.zoo import Model, read_card, save_state, write_card
 from xatmo.zoo.files import draft
@@ -92,11 +90,7 @@ def _publish(folder: Path, target: Path) -> Path:
 
 def _trained(recipe: Recipe, run: Path) -> AtmoDist:
     network = build_network(recipe)
-    checkpoint = torch.load(
-        run / "checkpoints" / "last.ckpt", map_location="cpu", weights_only=True
-    )
-    state = checkpoint["state_dict"].items()
-    network.load_state_dict({k.removeprefix("network."): v for k, v in state})
+    network.load_state_dict(network_state(run / "checkpoints" / "last.ckpt"))
     return network.eval()  # type: ignore[return-value]
 
 

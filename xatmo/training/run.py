@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from torch import nn
+from torch import Tensor, nn
 
+from xatmo.errors import ModelNotFoundError, OptionError
 from xatmo.fields import find_axes
 from xatmo.nets import ARCHITECTURES
 from xatmo.nets.normalization import SignLog
@@ -22,8 +24,9 @@ from xatmo.training.module import PairClassifier
 from xatmo.training.prepare import fit_normalization, open_source, prepare_source
 from xatmo.training.recipe import Recipe, Source, read_recipe
 from xatmo.training.sampling import FieldStore, PairSampler
+from xatmo.zoo import load_model
 
-__all__ = ["build_network", "prepare_all", "train"]
+__all__ = ["build_network", "load_initial", "network_state", "prepare_all", "train"]
 
 
 def train(
@@ -72,9 +75,12 @@ def train(
     levels, train_pairs, held_out = prepare_all(recipe, folder)
     L.seed_everything(recipe.optimizer.seed)
     normalizers = [_normalizer(recipe, c) for c in levels.values()]
-    module = PairClassifier(build_network(recipe), normalizers, recipe.optimizer)
-    trainer = _trainer(recipe, folder, devices, stop_after, progress)
     last = folder / "checkpoints" / "last.ckpt"
+    network = build_network(recipe)
+    if recipe.init_from and not last.exists():
+        load_initial(network, recipe.init_from, Path(out))
+    module = PairClassifier(network, normalizers, recipe.optimizer)
+    trainer = _trainer(recipe, folder, devices, stop_after, progress)
     trainer.fit(
         module,
         PairData(train_pairs, held_out, recipe.optimizer),
@@ -125,6 +131,47 @@ def build_network(recipe: Recipe) -> nn.Module:
     module, _, name = ARCHITECTURES[recipe.architecture].partition(":")
     network: nn.Module = getattr(import_module(module), name)(**recipe.network)
     return network
+
+
+def load_initial(network: nn.Module, name: str, out: Path) -> None:
+    """Give a network the weights of an earlier run or of a released model.
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+        If there is neither, or the weights belong to another network.
+    """
+    checkpoint = out / name / "checkpoints" / "last.ckpt"
+    if checkpoint.exists():
+        state = network_state(checkpoint)
+    else:
+        try:
+            state = load_model(name).network().state_dict()
+        except ModelNotFoundError as error:
+            msg = f"There are no weights {name!r} to begin with."
+            raise OptionError(
+                msg,
+                found=f"no {checkpoint}, and no released model {name!r}",
+                needed="a finished run or a released model",
+                hint=f"xatmo train the recipe of {name!r} first, with the same --out",
+            ) from error
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        msg = f"The weights {name!r} do not fit this recipe's network."
+        raise OptionError(
+            msg,
+            found=str(error).splitlines()[-1].strip(),
+            needed="the same [network] in both recipes",
+            hint=f"compare [network] with the recipe of {name!r}",
+        ) from error
+
+
+def network_state(checkpoint: Path) -> dict[str, Tensor]:
+    """Return the network's weights in a checkpoint of training."""
+    told = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    state = told["state_dict"].items()
+    return {key.removeprefix("network."): value for key, value in state}
 
 
 def _write_run(recipe: Recipe, levels: dict[str, dict[str, Any]], folder: Path) -> None:
