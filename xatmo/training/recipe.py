@@ -113,7 +113,7 @@ class Recipe:
     sampling: Sampling = Sampling()
     optimizer: Optimizer = Optimizer()
     init_from: str | None = None
-    """Begin with the weights of this run (below the same ``--out``) or released model."""
+    """Begin with the weights of a run below the same ``--out``, or a released model."""
     card: Mapping[str, Any] = field(default_factory=dict)
     """Tables that go into the model card as they are."""
 
