@@ -261,3 +261,27 @@ def test_refuses_the_weights_of_another_network(recipe, tmp_path):
     path.write_text('init_from = "atmodist-small"\n' + path.read_text())
     with pytest.raises(errors.OptionError, match="do not fit this recipe's network"):
         train(path, out=tmp_path, progress=False)
+
+
+def test_adamw_decays_kernels_alone_and_takes_no_penalty(recipe, tmp_path):
+    path = recipe(1)
+    path.write_text(
+        path.read_text().replace("schedule =", 'method = "adamw"\nschedule =')
+    )
+    settings = read_recipe(path)
+    module = PairClassifier(build_network(settings), [], settings.optimizer)
+    kernels, rest = module.configure_optimizers()["optimizer"].param_groups
+    assert kernels["weight_decay"] == 0.05
+    assert rest["weight_decay"] == 0
+    assert all(p.ndim > 1 for p in kernels["params"])
+    assert module._penalty() == 0
+    train(path, out=tmp_path, progress=False)
+
+
+def test_names_the_choices_of_a_method(recipe):
+    path = recipe(1)
+    path.write_text(
+        path.read_text().replace("schedule =", 'method = "adam"\nschedule =')
+    )
+    with pytest.raises(errors.OptionError, match="'sgd' or 'adamw'"):
+        read_recipe(path)

@@ -56,8 +56,7 @@ class PairClassifier(L.LightningModule):
         """Cross-entropy plus the penalty on kernels."""
         logits = self.logits(batch)
         cross_entropy = F.cross_entropy(logits, batch["label"])
-        penalty = sum(p.square().sum() for p in self.network.kernels())
-        loss = cross_entropy + self.settings.weight_penalty * penalty
+        loss = cross_entropy + self._penalty()
         accuracy = (logits.argmax(1) == batch["label"]).float().mean()
         size = len(logits)
         self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=size)
@@ -90,17 +89,16 @@ class PairClassifier(L.LightningModule):
                 torch.nn.utils.clip_grad_norm_([parameter], limit)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """SGD with momentum; the rate is held during the warm start."""
+        """SGD or AdamW; the rate is held during the warm start."""
         s = self.settings
-        sgd = torch.optim.SGD(
-            self.network.parameters(), lr=s.learning_rate, momentum=s.momentum
-        )
+        optimizer = self._optimizer()
         schedule: Any
         if s.schedule == "cosine":
-            schedule = torch.optim.lr_scheduler.LambdaLR(sgd, self._cosine)
-            return {"optimizer": sgd, "lr_scheduler": schedule}
+            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._cosine)
+            plan = {"scheduler": schedule, "interval": "step"}
+            return {"optimizer": optimizer, "lr_scheduler": plan}
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            sgd,
+            optimizer,
             factor=0.1,
             patience=s.plateau_patience,
             threshold=s.plateau_delta,
@@ -108,7 +106,7 @@ class PairClassifier(L.LightningModule):
             min_lr=1e-5,
         )
         plan = {"scheduler": schedule, "monitor": "train_loss", "strict": False}
-        return {"optimizer": sgd, "lr_scheduler": plan}
+        return {"optimizer": optimizer, "lr_scheduler": plan}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Leave the rate alone until the warm start is over."""
@@ -117,7 +115,32 @@ class PairClassifier(L.LightningModule):
         elif self.current_epoch >= self.settings.warm_epochs:
             scheduler.step(metric)
 
-    def _cosine(self, epoch: int) -> float:
+    def _penalty(self) -> Tensor | float:
+        """The penalty on kernels; AdamW has its decay in the step itself."""
+        if self.settings.method == "adamw":
+            return 0.0
+        squares = torch.stack([p.square().sum() for p in self.network.kernels()])
+        return self.settings.weight_penalty * squares.sum()
+
+    def _optimizer(self) -> torch.optim.Optimizer:
         s = self.settings
+        if s.method == "sgd":
+            return torch.optim.SGD(
+                self.network.parameters(), lr=s.learning_rate, momentum=s.momentum
+            )
+        kernels = self.network.kernels()
+        known = {id(p) for p in kernels}
+        rest = [p for p in self.network.parameters() if id(p) not in known]
+        groups = [
+            {"params": kernels, "weight_decay": s.weight_decay},
+            {"params": rest, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=s.learning_rate, betas=(0.9, 0.99))
+
+    def _cosine(self, step: int) -> float:
+        """Share of the learning rate: up at first, then down over the main phase."""
+        s = self.settings
+        epoch = step / s.steps_per_epoch
         done = (epoch - s.warm_epochs) / max(1, s.epochs - s.warm_epochs)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
+        rise = min(1.0, (step + 1) / max(1, s.rise_steps))
+        return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))

@@ -37,7 +37,24 @@ def open_source(source: Source) -> xr.Dataset:
     if source.coarsen > 1:
         blocks = {axes.latitude: source.coarsen, axes.longitude: source.coarsen}
         ds = ds.coarsen(blocks, boundary="trim").mean()
+    if source.spacing:
+        ds = _interpolated(ds, str(axes.latitude), str(axes.longitude), source.spacing)
     return ds
+
+
+def _interpolated(ds: xr.Dataset, lat: str, lon: str, spacing: float) -> xr.Dataset:
+    """Linear interpolation to a regular grid inside the old one; longitudes wrap."""
+    ds = ds.sortby([lat, lon])
+    y, x = ds[lat].values, ds[lon].values
+    rows = spacing * np.arange(np.ceil(y[0] / spacing), np.floor(y[-1] / spacing) + 1)
+    closed = x[-1] + 1.5 * (x[1] - x[0]) > x[0] + 360
+    if closed:
+        ds = xr.concat(
+            [ds, ds.isel({lon: [0]}).assign_coords({lon: [x[0] + 360]})], lon
+        )
+    end = x[0] + 360 if closed else x[-1] + spacing / 2
+    columns = np.arange(x[0], end - 1e-6, spacing)
+    return ds.chunk({lat: -1, lon: -1}).interp({lat: rows, lon: columns})
 
 
 def prepare_source(source: Source, quantities: Sequence[str], folder: Path) -> Path:

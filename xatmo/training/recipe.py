@@ -19,14 +19,17 @@ class Source:
     """One data set, or a part of it.
 
     ``coarsen`` makes block means of that many rows and columns: a second, coarser
-    grid to learn from. ``start`` and ``end`` are ISO dates, both included. ``weight``
-    is the share of pairs relative to their number, ``level`` chooses one of several.
+    grid to learn from. ``spacing`` interpolates to a regular grid of that many
+    degrees: coarse simulations on the grid that is wanted, without its detail.
+    ``start`` and ``end`` are ISO dates, both included. ``weight`` is the share of pairs
+    relative to their number, ``level`` chooses one of several.
     """
 
     path: str
     start: str | None = None
     end: str | None = None
     coarsen: int = 1
+    spacing: float | None = None
     weight: float = 1.0
     level: str | None = None
 
@@ -72,10 +75,16 @@ class Optimizer:
     warm_pairs: int = 4096
     """Size of the fixed subset that training begins on: else it does not take off."""
     warm_epochs: int = 4
+    method: str = "sgd"
+    """``"sgd"`` as published, or ``"adamw"``: takes off without a warm start."""
     learning_rate: float = 0.1
     momentum: float = 0.9
     weight_penalty: float = 1e-4
-    """Times the sum of squared kernels, added to the loss (Keras' l2)."""
+    """Times the sum of squared kernels, added to the loss (Keras' l2); for SGD."""
+    weight_decay: float = 0.05
+    """Of AdamW, on kernels alone, apart from the loss."""
+    rise_steps: int = 0
+    """Steps in which the learning rate rises to its value; with the cosine schedule."""
     clip_norm: float = 5.0
     """Largest gradient norm, tensor by tensor."""
     schedule: str = "plateau"
@@ -86,6 +95,21 @@ class Optimizer:
     validate_every: int = 3
     validation_pairs: int = 4096
     seed: int = 20230221
+
+    def __post_init__(self) -> None:
+        _check_choice("method", self.method, ("sgd", "adamw"))
+        _check_choice("schedule", self.schedule, ("plateau", "cosine"))
+
+
+def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        msg = f"[optimizer] {key} cannot be {value!r}."
+        raise OptionError(
+            msg,
+            found=f"{key} = {value!r}",
+            needed=" or ".join(map(repr, choices)),
+            hint=f'{key} = "{choices[0]}", as in train/atmodist/paper.toml',
+        )
 
 
 @dataclass(frozen=True)
