@@ -16,6 +16,9 @@ from xatmo.errors import TimeAxisError
 from xatmo.fields import find_axes, read
 from xatmo.training.recipe import Source
 
+# Counts up when stores written before can no longer be read.
+_FORMAT = 2
+
 __all__ = ["fit_normalization", "open_source", "prepare_source"]
 
 
@@ -76,8 +79,8 @@ def prepare_source(source: Source, quantities: Sequence[str], folder: Path) -> P
     """
     file = source.resolve()
     stat = file.stat()
-    told = json.dumps([asdict(source), list(quantities), stat.st_size, stat.st_mtime])
-    digest = hashlib.sha256(told.encode()).hexdigest()[:12]
+    identity = [_FORMAT, asdict(source), list(quantities), stat.st_size, stat.st_mtime]
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]
     target = folder / f"{file.stem}-{digest}.zarr"
     if target.exists():
         return target
@@ -93,6 +96,7 @@ def prepare_source(source: Source, quantities: Sequence[str], folder: Path) -> P
     ds = ds.sortby("time").drop_duplicates("time").drop_attrs()
     ds.attrs = {
         "level": str(fields.levels[0]),
+        "quantities": list(quantities),
         "periodic": int(fields.grid.is_global),
         "spacing": list(fields.grid.spacing),
     }

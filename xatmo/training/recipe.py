@@ -63,6 +63,15 @@ class Sampling:
     """Centres of patches lie within this many degrees of the equator."""
     mirror: bool = True
     """Mirror the hemispheres at random: the vorticity changes sign with the rows."""
+    order: str = "auto"
+    """``"random"`` reads two fields for each pair, ``"stream"`` many pairs from two
+    fields and shuffles them; ``"auto"`` streams data that do not fit the cache."""
+    cache_mb: int = 1024
+    """Fields kept in memory (MiB), of all sources together."""
+    patches_per_field: int = 20
+    """Pairs of patches that a stream cuts from one pair of fields."""
+    shuffle_buffer: int = 2048
+    """Pairs that a stream shuffles in memory."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,7 @@ class Optimizer:
     """How the weights are found."""
 
     batch_size: int = 128
+    """Pairs per process and step: two devices make a step of twice as many."""
     steps_per_epoch: int = 250
     epochs: int = 60
     warm_pairs: int = 4096
@@ -90,8 +100,11 @@ class Optimizer:
     schedule: str = "plateau"
     """``"plateau"`` as published, or ``"cosine"`` to zero over the main phase."""
     plateau_patience: int = 8
+    """Epochs without an improvement after which the rate falls to a tenth."""
     plateau_delta: float = 0.04
-    precision: str = "32-true"
+    """Least improvement of the training loss that counts."""
+    precision: str = "auto"
+    """As Lightning names it; ``"auto"`` is ``"bf16-mixed"`` on a GPU, else 32 bits."""
     validate_every: int = 3
     validation_pairs: int = 4096
     seed: int = 20230221

@@ -7,6 +7,7 @@ sees what it would have seen.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +18,15 @@ import zarr
 from xatmo.errors import TimeAxisError
 from xatmo.training.recipe import Sampling
 
-__all__ = ["Batch", "FieldStore", "PairSampler", "Triplets"]
+__all__ = ["Batch", "FieldStore", "PairSampler", "Triplets", "mirror_signs"]
 
+# North and south exchanged, these change their sign.
+_ODD = {"atmosphere_relative_vorticity", "northward_wind"}
 # Weather of the same three days is one sample, not many.
 _BLOCK_SECONDS = 3 * 86400
+
+# What points north or turns changes its sign in the mirror of the equator.
+_ANTISYMMETRIC = {"northward_wind", "atmosphere_relative_vorticity"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +34,8 @@ class Batch:
     """Pairs in physical units: ``first``, ``second`` (B, C, H, W), ``label`` (B,).
 
     ``level`` indexes the normalisation constants, ``latitude`` is the centre's,
-    ``block`` numbers the three days of weather a pair was taken from.
+    ``block`` numbers the three days of weather a pair was taken from, ``month`` is
+    that of the first field, 1 to 12.
     """
 
     first: np.ndarray
@@ -37,6 +44,19 @@ class Batch:
     level: np.ndarray
     latitude: np.ndarray
     block: np.ndarray
+    month: np.ndarray
+
+
+class Pair(NamedTuple):
+    """Where a pair is taken from: nothing is read yet."""
+
+    store: int
+    label: int
+    before: int
+    after: int
+    row: int
+    column: int
+    mirrored: bool
 
 
 @dataclass(frozen=True)
@@ -56,25 +76,47 @@ class FieldStore:
     path : Path
         Holds ``fields`` (time, channel, latitude, longitude) and its coordinates.
     cache_bytes : int
-        Slices kept in memory: a store of any size is streamed through that much.
+        Slices kept in memory: a store of any size is read through that much.
+
+    Attributes
+    ----------
+    times : ndarray of int
+        Seconds, in the calendar of the data.
+    months : ndarray of int
+    reads : int
+        Slices read from the store so far.
     """
 
     def __init__(self, path: Path, cache_bytes: int = 2**30) -> None:
+        self.path, self.cache_bytes, self.reads = Path(path), cache_bytes, 0
         with xr.open_zarr(path, chunks=None, consolidated=False) as ds:
-            self.times = ds["time"].values.astype("datetime64[s]").astype(np.int64)
+            time = ds["time"]
+            self.times = _seconds(time.values)
+            self.months = ds["month"].values if "month" in ds else time.dt.month.values
+            # Times with missing values: a pair needs two without.
+            whole = ds["state"].values == 1 if "state" in ds else [True] * time.size
+            self.whole = np.asarray(whole)
             self.latitude = ds["latitude"].values
             self.level = str(ds.attrs["level"])
             self.periodic = bool(ds.attrs["periodic"])
-        self.fields = zarr.open_array(path / "fields", mode="r")
+            self.quantities = tuple(ds.attrs.get("quantities", ()))
+            self.spacing = tuple(ds.attrs.get("spacing", ()))
+        self.fields = zarr.open_array(self.path / "fields", mode="r")
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
         slice_bytes = int(np.prod(self.fields.shape[1:])) * 4
+        self.nbytes = slice_bytes * self.times.size
         self._capacity = max(2, cache_bytes // slice_bytes)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Another process opens the store anew, and fills a cache of its own.
+        return FieldStore, (self.path, self.cache_bytes)
 
     def starts(self, lag_seconds: int) -> np.ndarray:
         """Pairs of indices (n, 2) that lie exactly ``lag_seconds`` apart."""
         later = np.searchsorted(self.times, self.times + lag_seconds)
         here = np.flatnonzero(later < self.times.size)
         here = here[self.times[later[here]] == self.times[here] + lag_seconds]
+        here = here[self.whole[here] & self.whole[later[here]]]
         return np.stack([here, later[here]], axis=1)
 
     def window(self, time: int, row: int, column: int, h: int, w: int) -> np.ndarray:
@@ -88,6 +130,7 @@ class FieldStore:
             self._cache.move_to_end(time)
             return self._cache[time]
         field = np.asarray(self.fields[time])
+        self.reads += 1
         self._cache[time] = field
         if len(self._cache) > self._capacity:
             self._cache.popitem(last=False)
@@ -119,6 +162,10 @@ class PairSampler:
     ) -> None:
         self.stores, self.sampling, self.seed = stores, sampling, seed
         self.weights, self.levels = weights, levels
+        _check_order(sampling)
+        names = stores[0].quantities
+        signs = [-1.0 if name in _ODD else 1.0 for name in names] or [1.0, -1.0]
+        self.signs = np.array(signs, np.float32)[:, None, None]
         self.level_index = [levels.index(store.level) for store in stores]
         seconds = sampling.step_hours * 3600
         self.pairs = [
@@ -139,29 +186,83 @@ class PairSampler:
         weights = [self.weights[i] for i in kept]
         return PairSampler(stores, weights, self.levels, self.sampling, self.seed)
 
-    def batch(self, number: int, size: int) -> Batch:
-        """Return batch ``number``, always the same for the same seed."""
-        rng = np.random.default_rng([self.seed, number])
-        labels = rng.integers(self.sampling.n_lags, size=size)
-        first, second = self._empty(size), self._empty(size)
-        level, block = np.empty(size, np.int64), np.empty(size, np.int64)
-        latitude = np.empty(size, np.float32)
-        for i, lag in enumerate(labels):
-            which = rng.choice(len(self.stores), p=self.shares[:, lag])
-            store, pairs = self.stores[which], self.pairs[which][lag]
-            before, after = pairs[rng.integers(len(pairs))]
-            place = self._place(rng, which)
-            first[i] = store.window(before, *place)
-            second[i] = store.window(after, *place)
-            level[i] = self.level_index[which]
-            latitude[i] = store.latitude[place[0] : place[0] + place[2]].mean()
-            block[i] = store.times[before] // _BLOCK_SECONDS
+    @property
+    def streams(self) -> bool:
+        """Whether pairs come as the stores are read, for these exceed the memory."""
+        if self.sampling.order == "auto":
+            held = sum(store.nbytes for store in self.stores)
+            return held > self.sampling.cache_mb * 2**20
+        return self.sampling.order == "stream"
+
+    def batch(self, number: int, size: int, part: tuple[int, int] = (0, 1)) -> Batch:
+        """Return batch ``number``, always the same for the same seed.
+
+        Parameters
+        ----------
+        number, size : int
+        part : tuple of int
+            ``(i, n)`` reads the i-th of n equal parts of the batch.
+        """
+        pairs = self.draw(np.random.default_rng([self.seed, number]), size)
+        i, n = part
+        own = pairs[i * size // n : (i + 1) * size // n]
+        return self.gather(own, (self.cut(pair) for pair in own))
+
+    def draw(self, rng: np.random.Generator, size: int) -> list[Pair]:
+        """Choose pairs: lags alike, times alike for each lag, places alike."""
+        pairs = []
+        for lag in rng.integers(self.sampling.n_lags, size=size):
+            which = self.draw_store(rng, lag)
+            possible = self.pairs[which][lag]
+            before, after = possible[rng.integers(len(possible))]
+            place = self.draw_place(rng, which)
+            pairs.append(Pair(which, int(lag), before, after, *place, mirrored=False))
         if self.sampling.mirror:
-            chosen = rng.random(size) < 0.5
-            latitude[chosen] *= -1
-            for x in (first, second):
-                x[chosen] = _mirrored(x[chosen])
-        return Batch(first, second, labels, level, latitude, block)
+            turned = rng.random(size) < 0.5
+            pairs = [p._replace(mirrored=t) for p, t in zip(pairs, turned, strict=True)]
+        return pairs
+
+    def draw_store(self, rng: np.random.Generator, lag: int) -> int:
+        """Choose a store that has the lag, by its share of the pairs."""
+        return int(rng.choice(len(self.stores), p=self.shares[:, lag]))
+
+    def draw_place(self, rng: np.random.Generator, which: int) -> tuple[int, int]:
+        """Row and column of a patch, uniform in grid points."""
+        store, w = self.stores[which], self.sampling.patch[1]
+        n_lon = store.fields.shape[-1]
+        row = int(rng.integers(*self.rows[which]))
+        return row, int(rng.integers(n_lon if store.periodic else n_lon - w + 1))
+
+    def cut(self, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+        """Read the two patches of a pair, (C, H, W) each."""
+        store, patch = self.stores[pair.store], self.sampling.patch
+        first, second = (
+            store.window(time, pair.row, pair.column, *patch)
+            for time in (pair.before, pair.after)
+        )
+        if not pair.mirrored:
+            return first, second
+        return first[:, ::-1] * self.signs, second[:, ::-1] * self.signs
+
+    def gather(
+        self, pairs: Sequence[Pair], patches: Iterable[tuple[np.ndarray, np.ndarray]]
+    ) -> Batch:
+        """Make a batch of pairs and their patches."""
+        first, second = self._empty(len(pairs)), self._empty(len(pairs))
+        for i, (before, after) in enumerate(patches):
+            first[i], second[i] = before, after
+        stores = [self.stores[p.store] for p in pairs]
+        times = [s.times[p.before] for s, p in zip(stores, pairs, strict=True)]
+        months = [s.months[p.before] for s, p in zip(stores, pairs, strict=True)]
+        return Batch(
+            first,
+            second,
+            label=np.array([p.label for p in pairs], np.int64),
+            level=np.array([self.level_index[p.store] for p in pairs], np.int64),
+            latitude=np.array([self._centre(p) for p in pairs], np.float32),
+            block=np.array(times, np.int64) // _BLOCK_SECONDS,
+            month=np.array(months, np.int64),
+        )
 
     def triplets(self, number: int, size: int) -> Triplets:
         """Return states at t, t + a and t + b with a < b, all pairs (a, b) alike."""
@@ -170,24 +271,22 @@ class PairSampler:
         lags, block = np.empty((size, 2), np.int64), np.empty(size, np.int64)
         for i in range(size):
             a, b = sorted(rng.choice(self.sampling.n_lags, 2, replace=False))
-            which = rng.choice(len(self.stores), p=self.shares[:, b])
+            which = self.draw_store(rng, b)
             near, far = dict(self.pairs[which][a]), dict(self.pairs[which][b])
             starts = [t for t in near if t in far]
             start = starts[rng.integers(len(starts))]
-            place = self._place(rng, which)
+            place = (*self.draw_place(rng, which), *self.sampling.patch)
             for x, time in zip(fields, (start, near[start], far[start]), strict=True):
                 x[i] = self.stores[which].window(time, *place)
             lags[i] = a + 1, b + 1
             block[i] = self.stores[which].times[start] // _BLOCK_SECONDS
         return Triplets(fields, lags, block)
 
-    def _place(self, rng: np.random.Generator, which: int) -> tuple[int, int, int, int]:
-        """Row, column, height, width of a patch."""
-        store, (h, w) = self.stores[which], self.sampling.patch
-        n_lon = store.fields.shape[-1]
-        row = int(rng.integers(*self.rows[which]))
-        column = int(rng.integers(n_lon if store.periodic else n_lon - w + 1))
-        return row, column, h, w
+    def _centre(self, pair: Pair) -> float:
+        """Latitude of the middle of a pair's patches."""
+        latitude = self.stores[pair.store].latitude
+        centre = float(latitude[pair.row : pair.row + self.sampling.patch[0]].mean())
+        return -centre if pair.mirrored else centre
 
     def _empty(self, size: int) -> np.ndarray:
         channels = self.stores[0].fields.shape[1]
@@ -211,15 +310,48 @@ def _check_every_lag(
         )
 
 
+def _check_order(sampling: Sampling) -> None:
+    if sampling.order in ("auto", "random", "stream"):
+        return
+    msg = f"There is no order {sampling.order!r} to draw pairs in."
+    raise OptionError(
+        msg,
+        found=f"order = {sampling.order!r} in [sampling]",
+        needed='"auto", "random" or "stream"',
+        hint='order = "auto": random where the data fit into cache_mb, else a stream',
+    )
+
+
+def _seconds(times: np.ndarray) -> np.ndarray:
+    """Whole seconds; a calendar of its own has been counted already."""
+    if times.dtype.kind == "M":
+        times = times.astype("datetime64[s]")
+    return times.astype(np.int64)
+
+
 def _row_range(store: FieldStore, sampling: Sampling) -> tuple[int, int]:
     """First rows (from, to) of patches whose centre lies within the limit."""
-    h = sampling.patch[0]
-    starts = np.arange(store.latitude.size - h + 1)
+    h, w = sampling.patch
+    points = (store.latitude.size, store.fields.shape[-1])
+    if points[0] < h or points[1] < w:
+        msg = "The grid is smaller than a patch."
+        raise GridError(
+            msg,
+            found=f"{points[0]} x {points[1]} points in {store.path.stem}",
+            needed=f"at least {h} x {w}, the patch of the recipe",
+            hint="take a larger region or a finer grid, or a smaller patch in "
+            "[sampling] and [network]",
+        )
+    starts = np.arange(points[0] - h + 1)
     centres = np.array([store.latitude[s : s + h].mean() for s in starts])
     allowed = starts[np.abs(centres) <= sampling.latitude_limit]
+    if not allowed.size:
+        nearest = np.abs(centres).min()
+        msg = f"No patch lies within {sampling.latitude_limit:g}° of the equator."
+        raise GridError(
+            msg,
+            found=f"latitudes {store.latitude.min():g} to {store.latitude.max():g}",
+            needed=f"centres of {h} x {w} points up to {sampling.latitude_limit:g}°",
+            hint=f"latitude_limit = {np.ceil(nearest):g} in [sampling]",
+        )
     return int(allowed[0]), int(allowed[-1]) + 1
-
-
-def _mirrored(x: np.ndarray) -> np.ndarray:
-    """North and south exchanged: divergence stays, vorticity changes its sign."""
-    return x[:, :, ::-1] * np.array([1.0, -1.0], np.float32)[:, None, None]
