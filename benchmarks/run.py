@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))  # so that `python benchmarks/run.py` works as wel
 
 from benchmarks.rows import Row, markdown  # noqa: E402
 
-NAMES = ("overhead", "encoder", "graph", "memory", "imports")
+NAMES = ("overhead", "encoder", "loss", "graph", "memory", "imports")
 RESULTS = ROOT / "benchmarks" / "results.md"
 
 

@@ -38,14 +38,16 @@ class SignLog:
         """Physical (..., C, H, W) to normalised, same shape."""
         mean, std, log_mean, log_std = self._constants(x)
         z = (x - mean) / std
-        y = z.sign() * torch.log1p(self.alpha * z.abs())
+        sign = _sign(z)
+        y = sign * torch.log1p(self.alpha * (sign * z))
         return (y - log_mean) / log_std
 
     def inverse(self, x: Tensor) -> Tensor:
         """Normalised (..., C, H, W) to physical, same shape."""
         mean, std, log_mean, log_std = self._constants(x)
         y = x * log_std + log_mean
-        z = y.sign() * torch.expm1(y.abs()) / self.alpha
+        sign = _sign(y)
+        z = sign * torch.expm1(sign * y) / self.alpha
         return z * std + mean
 
     def _constants(self, x: Tensor) -> list[Tensor]:
@@ -69,5 +71,14 @@ class ZScore:
         return x * _per_channel(x, self.std) + _per_channel(x, self.mean)
 
 
+def _sign(z: Tensor) -> Tensor:
+    """Return 1 or -1, never 0: times ``z`` it is |z| with a slope at zero as well.
+
+    The slope of ``torch.abs`` is 0 there, which would hide from a loss that the signed
+    logarithm is as steep at zero as anywhere near it.
+    """
+    return torch.ones_like(z).copysign(z.detach())
+
+
 def _per_channel(x: Tensor, values: Sequence[float]) -> Tensor:
-    return x.new_tensor(values)[:, None, None]
+    return torch.as_tensor(values, dtype=x.dtype, device=x.device)[:, None, None]
