@@ -8,6 +8,7 @@ import xarray as xr
 
 from xatmo.distances import distance
 from xatmo.embedding import embed
+from xatmo.predictability_maps import predictability
 from xatmo.summary import Summary, summarize
 from xatmo.zoo import Model
 
@@ -68,6 +69,18 @@ class AtmoAccessor:
             reduce=reduce,
             join=join,
         )
+
+    def predictability(
+        self,
+        lag: Any = "48h",
+        model: str | Model | None = None,
+        *,
+        by: str | None = "season",
+        stride: int | None = None,
+        level: Any = None,
+    ) -> xr.Dataset:
+        """Map how well time lags are told apart; see :func:`xatmo.predictability`."""
+        return predictability(self._obj, lag, model, by=by, stride=stride, level=level)
 
     def summary(self) -> Summary:
         """Return what was recognised and which models fit, as data."""

@@ -12,6 +12,8 @@ import pytest
 import xatmo
 from xatmo.testing import count_forwards, raise_if_computes
 
+_HOUR = np.timedelta64(1, "h")
+
 
 @pytest.mark.parametrize(
     "verb",
@@ -21,6 +23,7 @@ from xatmo.testing import count_forwards, raise_if_computes
         lambda ds: ds.atmo.distance(ds.isel(time=0)),
         lambda ds: ds.atmo.distance(pairwise=True),
         lambda ds: ds.chunk(latitude=16, longitude=16).atmo.embed(),
+        lambda ds: ds.atmo.predictability(xatmo.load_model().card.time.lags[0] * _HOUR),
         lambda ds: repr(ds.atmo),
     ],
 )

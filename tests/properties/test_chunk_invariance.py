@@ -53,6 +53,25 @@ def distances() -> xr.DataArray:
     return _canonical(_WINDS.atmo.distance(_WINDS.isel(time=0)))
 
 
+@pytest.fixture(scope="module")
+def probabilities() -> xr.DataArray:
+    return _maps(_WINDS)
+
+
+def _maps(ds: xr.Dataset) -> xr.DataArray:
+    """Probabilities, entropies and so on, along a dimension."""
+    lag = f"{xatmo.load_model().card.time.lags[0]}h"
+    maps = ds.atmo.predictability(lag, by=None, stride=1)
+    return maps.compute(scheduler="sync").to_dataarray("time")
+
+
+@settings(examples, max_examples=50)
+@given(ds=presentations())
+def test_predictability(ds, probabilities):
+    got = _canonical(_maps(ds))
+    np.testing.assert_allclose(got, _canonical(probabilities), rtol=0, atol=1e-5)
+
+
 @examples
 @given(ds=presentations())
 def test_embed(ds, embedding):

@@ -36,6 +36,7 @@ def apply(
     out: dict[str, int],
     halo: int | str | None = None,
     periodic: Sequence[str] = (),
+    join: bool = True,
 ) -> xr.DataArray:
     """Run a network over labelled arrays, lazily where they are lazy.
 
@@ -55,6 +56,9 @@ def apply(
         not be chunked; None if chunks of the core dimensions are to be joined.
     periodic : sequence of str
         Core dimensions that close on themselves.
+    join : bool
+        Join small chunks for the time of the run; False where results are so large
+        that the chunks were chosen with care.
 
     Returns
     -------
@@ -77,6 +81,9 @@ def apply(
         raise _must_be_whole(chunked, first, call)
     if chunked and isinstance(halo, int):
         return _overlapping(call, fields, core, halo, periodic)
+    if not join:
+        whole = dict.fromkeys(core, -1)
+        return _blocks(call, [f.chunk(whole) for f in fields], core, out)
     fields, undo = _joined(fields, core, call.batch_size or 1)
     result = _blocks(call, fields, core, out)
     return result.chunk(undo) if undo else result

@@ -19,6 +19,10 @@ from xatmo.nets.layers import ResidualBlock, SameConv2d, SameMaxPool2d, batch_no
 
 __all__ = ["AtmoDist", "ComparisonHead", "Encoder"]
 
+# Grid points of the windows that are encoded together, on a CPU and on a GPU: a CPU
+# gains nothing from more, and both keep within bounded memory however many there are.
+_POINTS = {False: 2**14, True: 2**20}
+
 
 class Encoder(nn.Module):
     """The representation network, fully convolutional.
@@ -158,6 +162,7 @@ class AtmoDist(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = Encoder(**encoder)  # type: ignore[arg-type]
+        self.patch = (int(patch[0]), int(patch[1]))
         rows, columns = (self.encoder.cells(n) for n in patch)
         features = self.encoder.features(self.encoder.layers[-1])
         self.head = ComparisonHead(
@@ -183,6 +188,43 @@ class AtmoDist(nn.Module):
         statistics, as in the original.
         """
         return self.head(self.encoder(x1), self.encoder(x2))
+
+    def window_features(
+        self, x: Tensor, rows: Sequence[int], columns: Sequence[int]
+    ) -> Tensor:
+        """Encode windows of fields, each on its own as in training.
+
+        (B, C, H, W) -> (B, R, Q, F * h * w): a window of the size of ``patch`` for
+        each first row and each first column. Columns beyond the last go on at the
+        first, as longitudes of a global grid do.
+        """
+        height, width = self.patch
+        at = [(r, c) for r in rows for c in columns]
+        size = max(1, _POINTS[x.is_cuda] // (height * width))
+        wrapped = torch.cat([x, x[..., : width - 1]], dim=-1)  # (B, C, H, W + w - 1)
+        out = []
+        # Field by field, so that a field gets the same numbers in any company.
+        for field in wrapped:
+            for some in (at[i : i + size] for i in range(0, len(at), size)):
+                windows = [field[:, r : r + height, c : c + width] for r, c in some]
+                out.append(self.encoder(torch.stack(windows)).flatten(1))
+        return torch.cat(out).reshape(len(x), len(rows), len(columns), -1)
+
+    def lag_probabilities(self, x: Tensor) -> Tensor:
+        """Probabilities of the lag classes, from :meth:`window_features` of two states.
+
+        (B, 2, R, Q, F * h * w), the earlier state first -> (B, R, Q, n_classes).
+        """
+        h, w = (self.encoder.cells(n) for n in self.patch)
+        pairs = x.flatten(2, 3).unflatten(-1, (-1, h, w))  # (B, 2, R * Q, F, h, w)
+        size = max(1, _POINTS[x.is_cuda] // (self.patch[0] * self.patch[1]))
+        logits = [
+            self.head(first, second)
+            for pair in pairs
+            for first, second in zip(*(p.split(size) for p in pair), strict=True)
+        ]
+        shape = (*x.shape[:1], *x.shape[2:4], -1)
+        return torch.cat(logits).softmax(dim=-1).reshape(shape)
 
     def for_inference(self) -> AtmoDist:
         """Return a copy that computes the same, faster: see ``nets/inference.py``."""

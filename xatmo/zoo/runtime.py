@@ -33,9 +33,15 @@ class Runtime:
         self.network = prepare() if prepare else network
         self.normalizers = {lv.level: normalizer(card, lv) for lv in card.levels}
 
-    def __call__(self, method: str, x: Tensor, *, level: str, **kwargs: Any) -> Tensor:
-        """Normalise (B, C, H, W) in physical units, then call the network's method."""
-        return getattr(self.network, method)(self.normalizers[level](x), **kwargs)
+    def __call__(
+        self, method: str, x: Tensor, *, level: str | None, **kwargs: Any
+    ) -> Tensor:
+        """Normalise (B, C, H, W) in physical units, then call the network's method.
+
+        With ``level`` None ``x`` is what the network made itself, such as features.
+        """
+        x = x if level is None else self.normalizers[level](x)
+        return getattr(self.network, method)(x, **kwargs)
 
 
 def normalizer(card: Card, level: Level) -> SignLog | ZScore:
