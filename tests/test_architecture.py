@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "xatmo"
 
 # What each part may import of the package, besides itself. Leaves may be used by all.
 LEAVES = {"errors", "options"}
-VERBS = {"embedding", "distances"}
+VERBS = {"embedding", "distances", "predictability_maps"}
 LOWER = {"fields", "engine", "zoo", "provenance"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -24,18 +24,26 @@ ALLOWED: dict[str, set[str]] = {
     "zoo": {"nets"},
     "engine": {"zoo"},
     "provenance": {"zoo"},
-    "matching": {"fields", "zoo"},
+    "moments": set(),
+    "gridfit": {"fields", "zoo"},
+    "matching": {"fields", "gridfit", "zoo"},
+    "normalization": {"fields", "gridfit", "matching", "moments", "zoo"},
     "alignment": {"fields"},
     "embedding": LOWER | {"matching"},
     "distances": LOWER | {"matching", "alignment", "embedding"},
+    "windows": {"fields", "zoo"},
+    "lags": {"zoo"},
+    "predictability_maps": LOWER | {"matching", "embedding", "lags", "windows"},
+    "losses": {"nets", "zoo"},
     "summary": {"fields", "matching", "zoo"},
     "accessor": VERBS | {"summary", "zoo"},
     "testing": {"engine"},
-    "training": {"fields", "metrics", "nets", "zoo", "sample", "plot"},
+    "training": LOWER
+    | {"matching", "metrics", "moments", "nets", "normalization", "plot", "sample"},
     "demo": VERBS | {"fields", "matching", "metrics", "plot", "sample", "zoo"},
     "cli": {"demo", "sample", "summary", "training", "zoo"},
     "__main__": {"cli"},
-    "__init__": VERBS | {"accessor", "sample", "zoo"},
+    "__init__": VERBS | {"accessor", "losses", "normalization", "sample", "zoo"},
 }
 # The version stands in the package itself; asking for it when called binds nothing.
 VERSION_ONLY = {"provenance", "cli"}

@@ -193,7 +193,8 @@ def test_too_coarse():
         1, np.arange(90, -91, -5.0), np.arange(0, 360, 5.0)
     )
     with pytest.raises(
-        errors.GridError, match=r"(?s)too coarse.*5 x 5°.*0\.7 and 2°.*ds\.interp\("
+        errors.GridError,
+        match=r"(?s)too coarse.*5 x 5°.*0\.7 and 2°.*ds\.regrid\.linear\(",
     ):
         ds.atmo.embed()
 
@@ -255,6 +256,14 @@ def test_unknown_layer(winds):
         winds.atmo.embed(layer="block9")
 
 
+def test_arguments_are_checked_before_anything_is_said(sample, recwarn):
+    with pytest.raises(errors.OptionError, match="no layer 'bad'"):
+        sample.atmo.embed(layer="bad")
+    with pytest.raises(errors.OptionError, match="no layer 'bad'"):
+        sample.atmo.distance(pairwise=True, layer="bad")
+    assert not [w for w in recwarn if w.category is errors.ExtrapolationWarning]
+
+
 def test_unknown_reduction(winds):
     with pytest.raises(errors.OptionError, match=r"(?s)'median'.*'mean'"):
         winds.atmo.embed(reduce="median")
@@ -309,13 +318,15 @@ def test_gpu_gives_the_same_numbers(winds):
 
 
 def test_too_coarse_names_a_call_that_works():
+    pytest.importorskip("xarray_regrid")
     lat, lon = np.arange(70, -71, -5.0), np.arange(-100, 100, 5.0)
     ds = xatmo.testing.synthetic_winds(1, lat, lon)
     with pytest.raises(errors.GridError, match="too coarse") as caught:
         ds.atmo.embed()
     call = str(caught.value).split("interpolate (no detail is added):")[1].strip()
-    fine = eval(call, {"ds": ds, "np": np})  # noqa: S307 - the message promises it
-    assert np.isfinite(fine.atmo.embed()).all()
+    names = {"ds": ds, "np": np, "xr": xr}
+    exec(call, names)  # noqa: S102 - the message promises that it runs
+    assert np.isfinite(names["ds"].atmo.embed()).all()
 
 
 def test_too_fine_and_too_small_at_once():

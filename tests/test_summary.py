@@ -26,7 +26,7 @@ def test_says_what_is_missing_and_why():
     text = repr(coarse.atmo)
     assert "Models that do not:" in text
     assert "too coarse" in text
-    assert "ds.interp(" in text
+    assert "ds.regrid.linear(" in text
 
 
 @pytest.mark.parametrize(

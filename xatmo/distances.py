@@ -22,7 +22,7 @@ from xatmo.fields import Fields, restore
 from xatmo.fields.levels import describe_levels
 from xatmo.matching import Prepared, prepare
 from xatmo.provenance import sign
-from xatmo.zoo import Model
+from xatmo.zoo import Model, load_model
 
 __all__ = ["distance"]
 
@@ -104,7 +104,9 @@ def distance(
     Frozen({'time': 3, 'time_other': 3})
     """
     _check_arguments(other, pairwise, reduce, join)
-    a = prepare(obj, model, capability="distance", level=level)
+    found = load_model(model, capability="distance")
+    layer = check_layer(found.card, layer)
+    a = prepare(obj, found, capability="distance", level=level)
     same = other is None or other is obj
     mine = a.fields
     if same:
@@ -118,7 +120,6 @@ def distance(
     if pairwise:
         check_time(mine)
         check_time(theirs)
-    layer = check_layer(a.card, layer)
     first = embed_fields(replace(a, fields=mine), layer)
     second = first if same else embed_fields(replace(a, fields=theirs), layer)
     # The grids are equal to rounding: the coordinates of the first one stand.

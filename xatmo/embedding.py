@@ -14,7 +14,7 @@ from xatmo.fields.levels import describe_levels
 from xatmo.matching import Prepared, card_level, prepare
 from xatmo.options import get_options
 from xatmo.provenance import sign
-from xatmo.zoo import Card, Model
+from xatmo.zoo import Card, Model, load_model
 
 __all__ = [
     "cell_weights",
@@ -89,8 +89,9 @@ def embed(
     ('time', 'feature')
     """
     check_reduce(reduce, "embed")
-    data = prepare(obj, model, capability="embed", level=level)
-    layer = check_layer(data.card, layer)
+    found = load_model(model, capability="embed")
+    layer = check_layer(found.card, layer)
+    data = prepare(obj, found, capability="embed", level=level)
     result = embed_fields(data, layer)
     if reduce == "mean":
         result = result.weighted(cell_weights(data.fields, data.card, layer)).mean(

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from xatmo.errors import AtmoError, ExtrapolationWarning, GridError
-from xatmo.fields import Axes, Fields, Grid, Level, read
-from xatmo.zoo import Card, Model, load_model
+from xatmo.errors import (
+    AtmoError,
+    ExtrapolationWarning,
+    FieldNotFoundError,
+    LevelError,
+)
+from xatmo.fields import Fields, Level, read
+from xatmo.gridfit import grid_problem
+from xatmo.zoo import Card, Model, list_models, load_model
 from xatmo.zoo.card import Level as CardLevel
 
-__all__ = ["Prepared", "card_level", "grid_problem", "prepare", "why_not"]
+__all__ = ["Prepared", "card_level", "outside", "prepare", "why_not"]
 
-# A grid is what its spacing says to within this share: 0.7 is not 0.703125.
-_TOLERANCE = 0.02
+# Constants are for one grid: the spread of a derivative grows with finer spacing.
+_SAME_SPACING = 0.02
 
 
 @dataclass(frozen=True)
@@ -52,19 +57,33 @@ def prepare(
         What is missing or does not fit, before anything is computed.
     """
     found = load_model(model, capability=capability)
+    try:
+        fields = _read(obj, found.card, level)
+    except FieldNotFoundError:
+        sibling = _sibling(obj, found.card, capability) if model is None else None
+        if sibling is None:
+            raise
+        found = load_model(sibling, capability=capability)
+        fields = _read(obj, found.card, level)
     card = found.card
-    fields = read(
-        obj,
-        [i.quantity for i in card.inputs],
-        levels=[Level.parse(lv.level) for lv in card.levels],
-        level=level,
-    )
     problem = grid_problem(fields.grid, fields.axes, card)
     if problem:
         raise problem
     if warn:
         _warn_untrained(fields, card)
-    return Prepared(fields, found)
+        _warn_other_spacing(fields, card)
+    return Prepared(_with_notes(fields, card), found)
+
+
+def _sibling(obj: Any, card: Card, capability: str) -> str | None:
+    """Return the model of the default's kind whose inputs the data do hold, if any."""
+    for other in list_models(capability):
+        if other.architecture == card.architecture and other.name != card.name:
+            error = why_not(obj, other)
+            # Any other problem is told by the model that comes nearest.
+            if not isinstance(error, FieldNotFoundError):
+                return other.name
+    return None
 
 
 def card_level(card: Card, level: Level) -> CardLevel:
@@ -77,102 +96,95 @@ def why_not(obj: Any, card: Card) -> AtmoError | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            fields = read(
-                obj,
-                [i.quantity for i in card.inputs],
-                levels=[Level.parse(lv.level) for lv in card.levels],
-            )
+            fields = _read(obj, card, None)
     except AtmoError as error:
         return error
     return grid_problem(fields.grid, fields.axes, card)
 
 
-def grid_problem(grid: Grid, axes: Axes, card: Card) -> GridError | None:
-    """Return what is wrong with a grid for a model: spacing, size or kind."""
-    fine, coarse = card.grid.spacing
-    lat, lon = grid.spacing
-    found = f"{grid.latitude.size} x {grid.longitude.size} points, {lat:g} x {lon:g}°"
-    spacing = f"a spacing between {fine:g} and {coarse:g}°"
-    patch = f"at least one patch: {card.grid.patch[0]} x {card.grid.patch[1]} points"
-    if max(lat, lon) > coarse * (1 + _TOLERANCE):
-        msg = f"The grid is too coarse for {card.name}."
-        interp = _interp(grid, axes, card)
-        hint = f"take finer data, or interpolate (no detail is added): {interp}"
-        return GridError(msg, found=found, needed=spacing, hint=hint)
-    factors = _factors(grid, card)
-    if not _has_patch(grid, card, factors):
-        msg = f"The domain is too small for {card.name}."
-        needed = patch if factors == (1, 1) else f"{patch}, at {spacing}"
-        return GridError(msg, found=found, needed=needed, hint="select a larger region")
-    if factors != (1, 1):
-        msg = f"The grid is too fine for {card.name}."
-        hint = (
-            f"ds.coarsen({axes.latitude}={factors[0]}, {axes.longitude}={factors[1]}, "
-            "boundary='trim').mean()"
-        )
-        return GridError(msg, found=found, needed=spacing, hint=hint)
-    if grid.gaussian and not card.grid.gaussian:
-        msg = f"{card.name} does not read Gaussian grids."
-        return GridError(
-            msg,
-            found=f"{found}, Gaussian latitudes",
-            needed="equally spaced latitudes",
-            hint=_interp(grid, axes, card),
-        )
-    return None
+def _read(obj: Any, card: Card, level: Any) -> Fields:
+    quantities = [i.quantity for i in card.inputs]
+    known = [Level.parse(lv.level) for lv in card.levels]
+    try:
+        return read(obj, quantities, levels=known, level=level)
+    except LevelError as error:
+        if new := _new_level(obj, quantities, known, level):
+            raise _with_way_out(error, new, card) from None
+        raise
 
 
-def _factors(grid: Grid, card: Card) -> tuple[int, int]:
-    """Rows and columns to average so that the spacing is in range: (1, 1) if it is.
-
-    Into the middle of the range if the domain is large enough, else as little as will
-    do.
-    """
-    fine, coarse = card.grid.spacing
-    if min(grid.spacing) >= fine * (1 - _TOLERANCE):
-        return 1, 1
-    middle = (fine * coarse) ** 0.5
-    rows, columns = (max(1, round(middle / step)) for step in grid.spacing)
-    if _has_patch(grid, card, (rows, columns)):
-        return rows, columns
-    least = fine * (1 - _TOLERANCE)
-    rows, columns = (max(1, math.ceil(least / step)) for step in grid.spacing)
-    return rows, columns
+def _new_level(
+    obj: Any, quantities: list[str], known: list[Level], level: Any
+) -> Level | None:
+    """Return the one level that the data hold and the model does not know."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            levels = read(obj, quantities, level=level).levels
+    except AtmoError:
+        return None
+    new = [lv for lv in levels if lv not in known]
+    return new[0] if len(levels) == 1 and new and new[0].kind != "unknown" else None
 
 
-def _has_patch(grid: Grid, card: Card, factors: tuple[int, int]) -> bool:
-    sizes = (grid.latitude.size, grid.longitude.size)
-    blocks = (n // f for n, f in zip(sizes, factors, strict=True))
-    return all(n >= m for n, m in zip(blocks, card.grid.patch, strict=True))
+def _with_way_out(error: LevelError, level: Level, card: Card) -> LevelError:
+    """The same error, naming also the calls by which a model learns of a level."""
+    fit = f"xatmo.fit_normalization(ds, {card.name!r}, level='{level}')"
+    return LevelError(
+        error.problem,
+        found=error.found,
+        needed=error.needed,
+        hint=f"{error.hint}; or measure its constants: "
+        f"model=xatmo.load_model({card.name!r}).with_normalization({fit})",
+    )
 
 
-def _interp(grid: Grid, axes: Axes, card: Card) -> str:
-    """The call that interpolates to a spacing in range, within what the data cover."""
-    fine, coarse = card.grid.spacing
-    step = (fine * coarse) ** 0.5
-    names = (axes.latitude, axes.longitude)
-    parts = []
-    for name, x in zip(names, (grid.user_latitude, grid.user_longitude), strict=True):
-        low, high = float(x.min()), float(x.max())
-        count = math.ceil((high - low) / step) + 1
-        first, last = (low, high) if x[0] < x[-1] else (high, low)
-        parts.append(f"{name}=np.linspace({first:.8g}, {last:.8g}, {count})")
-    return f"ds.interp({', '.join(parts)})"
+def _with_notes(fields: Fields, card: Card) -> Fields:
+    fitted = [str(lv) for lv in fields.levels if card_level(card, lv).fitted]
+    if not fitted:
+        return fields
+    note = f"normalisation at {', '.join(fitted)} fitted to the user's data"
+    return replace(fields, notes=(*fields.notes, note))
 
 
 def _warn_untrained(fields: Fields, card: Card) -> None:
-    new = [str(level) for level in fields.levels if not card_level(card, level).trained]
-    if new:
-        trained = ", ".join(lv.level for lv in card.levels if lv.trained)
-        warnings.warn(
-            f"{card.name} was trained at {trained}; at {', '.join(new)} only its "
-            "normalisation is known: read the results as extrapolation",
-            ExtrapolationWarning,
-            stacklevel=_outside(),
-        )
+    used = [card_level(card, level) for level in fields.levels]
+    trained = ", ".join(lv.level for lv in card.levels if lv.trained)
+    new = [lv for lv in used if not lv.trained]
+    groups = (
+        ([lv for lv in new if not lv.fitted], "only its normalisation is known"),
+        ([lv for lv in new if lv.fitted], "only its normalisation was fitted"),
+    )
+    for levels, what in groups:
+        if levels:
+            warnings.warn(
+                f"{card.name} was trained at {trained}; at "
+                f"{', '.join(lv.level for lv in levels)} {what}: read the results as "
+                "extrapolation",
+                ExtrapolationWarning,
+                stacklevel=outside(),
+            )
 
 
-def _outside() -> int:
+def _warn_other_spacing(fields: Fields, card: Card) -> None:
+    for level in fields.levels:
+        fitted = card_level(card, level).fitted
+        pairs = zip(fitted or (), fields.grid.spacing, strict=bool(fitted))
+        if any(abs(x - y) > _SAME_SPACING * x for x, y in pairs):
+            warnings.warn(
+                f"The constants at {level} were fitted on a grid of "
+                f"{_degrees(fitted)}, and these data have "
+                f"{_degrees(fields.grid.spacing)}: fit them again on these",
+                ExtrapolationWarning,
+                stacklevel=outside(),
+            )
+
+
+def _degrees(spacing: tuple[float, float] | None) -> str:
+    return " x ".join(f"{step:g}" for step in spacing or ()) + "°"
+
+
+def outside() -> int:
     """Return the stack level of the user's own line, however deep the call is."""
     package = str(Path(__file__).parent)
     frame, level = sys._getframe(1), 1

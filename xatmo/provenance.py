@@ -7,6 +7,7 @@ that kept its input's ``units`` would lie. What is known is written on purpose.
 from __future__ import annotations
 
 import datetime as dt
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -58,11 +59,31 @@ def sign(
     call = ", ".join(f"{k}={v!r}" for k, v in said.items() if v is not None)
     now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     line = f"{now} xatmo {__version__}: {verb}({call}) sha256={card.weights.sha256}"
+    own = _own_constants(card)
+    line += (
+        f" with normalisation fitted to the user's data at {', '.join(own)}"
+        if own
+        else ""
+    )
     result.attrs = {
         **attrs,
         "xatmo_model": model,
         "xatmo_model_sha256": card.weights.sha256,
+        **({"xatmo_normalization": json.dumps(own, ensure_ascii=False)} if own else {}),
         **({"comment": "; ".join(notes)} if notes else {}),
         "history": f"{history}\n{line}" if history else line,
     }
     return result
+
+
+def _own_constants(card: Card) -> dict[str, dict[str, Any]]:
+    """Constants that are not the release's: without them nobody could repeat it."""
+    return {
+        level.level: {
+            name: value
+            for name in ("mean", "std", "log_mean", "log_std")
+            if (value := getattr(level, name)) is not None
+        }
+        for level in card.levels
+        if level.fitted
+    }

@@ -204,6 +204,21 @@ def test_what_is_tried_for_a_stretched_grid_works(follow, lat, lon):
     assert better.u.notnull().all()
 
 
+@pytest.mark.parametrize("axis", ["lat", "lon"])
+@pytest.mark.parametrize("start", [0, 340])
+def test_across_a_hole_nothing_is_made_up(follow, axis, start):
+    lat, lon = np.arange(60.0, 0, -1), (start + np.arange(60.0)) % 360
+    ds = _map(lat, lon).to_dataset(name="u")
+    ds = ds.isel({axis: [*range(40), *range(52, 60)]})
+    if axis == "lon":  # and another one, since the longest is taken for the outside
+        ds = ds.isel(lon=[*range(5), *range(12, ds.sizes["lon"])])
+    with pytest.raises(GridError, match="stretched or has gaps") as error:
+        read_grid(ds, AXES)
+    better = follow(error.value.hint, ds=ds)
+    assert read_grid(better, AXES).regular
+    assert better[axis].isin(ds[axis]).all()
+
+
 def test_cells():
     grid = _grid(np.arange(10.0, 5.0, -1), np.arange(0.0, 6.0))
     lat, lon = cell_coordinates(grid, 2)

@@ -68,6 +68,7 @@ def test_an_unknown_name_gets_close_ones(model_folder):
     with pytest.raises(KeyError, match=r"no version '2\.0' of the model") as c:
         get_card("climax@2.0")
     assert c.value.found == "climax@1.0.0"
+    assert c.value.hint.startswith("model='climax@1.0.0', or another release")
 
 
 def test_a_broken_card_takes_down_only_itself(models, model_folder):

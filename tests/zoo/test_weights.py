@@ -4,15 +4,25 @@ import os
 import re
 import struct
 import time
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 import xatmo.errors
 from xatmo.errors import WeightsError
-from xatmo.zoo import files, load_into, load_state, save_state
-from xatmo.zoo.weights import check_sha256
+from xatmo.zoo import (
+    files,
+    load_into,
+    load_model,
+    load_state,
+    save_state,
+    write_card,
+)
+from xatmo.zoo.weights import check_normalization, check_sha256
 
 PACKAGE = Path(xatmo.errors.__file__).parent
 
@@ -249,3 +259,44 @@ def test_a_replaced_file_is_hashed_again(tmp_path):
     assert files.file_sha256(path) == sha256(b"one")
     os.replace(other, path)
     assert files.file_sha256(path) == sha256(b"two")
+
+
+@pytest.fixture
+def with_constants(tiny_model):
+    """A model whose weight file carries the constants of its card."""
+    card, network = tiny_model()
+    path = card.folder / card.weights.file
+    sha256 = save_state(network, path, card=card)
+    weights = replace(card.weights, sha256=sha256, size=path.stat().st_size)
+    card = replace(card, weights=weights)
+    return write_card(card.folder, tomllib.loads(card.to_toml()))
+
+
+def test_constants_are_in_the_header(with_constants):
+    path = with_constants.folder / with_constants.weights.file
+    with safe_open(path, "pt") as file:
+        told = json.loads(file.metadata()["normalization"])
+    assert told["10 m"]["std"] == list(with_constants.levels[0].std)
+    assert load_model("tiny").network() is not None
+
+
+def test_a_card_with_other_constants_is_refused(with_constants):
+    card = with_constants
+    other = replace(card.levels[0], std=(1e-5, 1e-5))
+    values = tomllib.loads(card.with_levels([other]).to_toml())
+    write_card(card.folder, values)
+    with pytest.raises(WeightsError, match=r"(?s)other constants for 10 m.*1e-05"):
+        load_model("tiny").network()
+
+
+def test_constants_of_the_user_are_no_contradiction(with_constants):
+    card = with_constants
+    own = replace(card.levels[0], std=(1e-5, 1e-5), fitted=(1.0, 1.0))
+    more = replace(card.levels[0], level="700 hPa")
+    check_normalization(card.folder / card.weights.file, card.with_levels([own, more]))
+
+
+def test_the_same_constants_make_the_same_file(with_constants, tmp_path):
+    network = load_model("tiny").network()
+    sums = {save_state(network, tmp_path / "w", card=with_constants) for _ in range(9)}
+    assert sums == {with_constants.weights.sha256}

@@ -126,21 +126,22 @@ def _gather(
     bad: np.ndarray = np.logical_not(complete)
     if bad.any():
         if call.missing == "raise":
-            raise _missing(bad, call)
+            raise _missing(bad, call, start)
         used[bad.any(axis=1)] = 0.0
     return batch, np.asarray(bad.any(axis=1))
 
 
-def _missing(bad: np.ndarray, call: Call) -> MissingValuesError:
+def _missing(bad: np.ndarray, call: Call, start: int) -> MissingValuesError:
     names = call.names or tuple(f"input {i}" for i in range(bad.shape[1]))
     columns = np.asarray(bad.any(axis=0))
+    first = start + int(np.argmax(bad.any(axis=1)))
     # Fields derived from the same winds are called alike.
     which = ", ".join(dict.fromkeys(names[i] for i in np.flatnonzero(columns)))
     msg = f"NaN or infinite values in {which}: the network needs complete fields."
     return MissingValuesError(
         msg,
         found=f"{int(bad.any(axis=1).sum())} of {len(bad)} fields with missing values "
-        "in one batch",
+        f"in one batch, the first of them number {first} of its chunk (from 0)",
         needed="finite numbers everywhere",
         hint="fill the gaps first, e.g. with ds.interpolate_na(dim), or use "
         "xatmo.set_options(missing='propagate') to get NaN for those fields",

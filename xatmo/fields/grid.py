@@ -29,6 +29,7 @@ __all__ = [
 _EQUAL = 2e-3
 _NEARLY_EQUAL = 2e-2
 _GAUSSIAN = 0.1
+_HOLE = 3.5  # times the median step: more than a few points missing in between
 NOISE = 1e-4  # degrees: coordinates in single precision, rounded to four digits
 # A quarter of a circle, and the least extent (57 degrees) to be taken for radians.
 _QUARTER = np.pi / 2 + NOISE
@@ -305,14 +306,28 @@ def _check_even(
     steps = np.abs(np.diff(x))
     if steps.min() < NOISE:
         raise _merged(user, name)
-    low, high = float(user.min()), float(user.max())
     msg = f"The grid is stretched or has gaps along {name!r}."
     raise GridError(
         msg,
         found=f"steps between {steps.min():g} and {steps.max():g} degrees",
         needed="equal steps (or Gaussian latitudes)",
-        hint=f"ds.interp({name}=np.linspace({low!r}, {high!r}, {x.size}))",
+        hint=_equal_steps(x, steps, name, user),
     )
+
+
+def _equal_steps(x: np.ndarray, steps: np.ndarray, name: str, user: np.ndarray) -> str:
+    """The call that gives equal steps; across a hole nothing is to be made up."""
+    holes = np.flatnonzero(steps > _HOLE * np.median(steps))
+    parts = np.split(x, holes + 1)
+    part = max(parts, key=len)
+    if holes.size and 2 * part.size > x.size and _unevenness(part) <= _NEARLY_EQUAL:
+        inside = np.isin(np.mod(user, 360.0), np.mod(part, 360.0))
+        places = np.flatnonzero(inside)
+        runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
+        kept = ", ".join(f"{run[0]}:{run[-1] + 1}" for run in runs)
+        return f"ds.isel({name}=np.r_[{kept}])"
+    low, high = float(user.min()), float(user.max())
+    return f"ds.interp({name}=np.linspace({low!r}, {high!r}, {x.size}))"
 
 
 def _merged(x: np.ndarray, name: str) -> GridError:

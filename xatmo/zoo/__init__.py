@@ -5,6 +5,7 @@ from __future__ import annotations
 from xatmo.zoo.card import CAPABILITIES, Card, ModelKey
 from xatmo.zoo.cardfile import parse_card, read_card, write_card
 from xatmo.zoo.fetch import weights_path
+from xatmo.zoo.fitted import Normalization
 from xatmo.zoo.model import Model, load_model, load_network
 from xatmo.zoo.registry import ModelTable, default_model, get_card, list_models
 from xatmo.zoo.runtime import Runtime, load_runtime, normalizer
@@ -16,6 +17,7 @@ __all__ = [
     "Model",
     "ModelKey",
     "ModelTable",
+    "Normalization",
     "Runtime",
     "default_model",
     "get_card",

@@ -26,6 +26,7 @@ The whole schema, with the optional keys marked; any other key is an error::
     std = [1.0]
     log_mean = [0.0]                # these two with kind = "signlog", and only then
     log_std = [1.0]
+    fitted = [1.0, 1.0]             # optional: measured on own data of that spacing
 
     [normalization]
     kind = "signlog"                # or "zscore"
@@ -70,7 +71,8 @@ The whole schema, with the optional keys marked; any other key is an error::
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,23 +96,6 @@ CAPABILITIES = ("embed", "distance", "downscale", "infill", "forecast", "attenti
 
 
 @dataclass(frozen=True)
-class ModelKey:
-    """What travels in a Dask graph in place of the weights.
-
-    Each worker process builds the network that the key names once. The sha256 is part
-    of it: results made with other weights never share a name with these.
-    """
-
-    name: str
-    version: str
-    sha256: str
-    dtype: str = "float32"
-
-    def __dask_tokenize__(self) -> tuple[str, ...]:
-        return "xatmo.ModelKey", self.name, self.version, self.sha256, self.dtype
-
-
-@dataclass(frozen=True)
 class Input:
     """One channel: a CF standard name and the units the network was fed with."""
 
@@ -120,7 +105,11 @@ class Input:
 
 @dataclass(frozen=True)
 class Level:
-    """A level and the normalisation constants there, one number for each input."""
+    """A level and the normalisation constants there, one number for each input.
+
+    ``fitted`` is the spacing of the user's data that the constants were measured on,
+    or None for the constants of the release.
+    """
 
     level: str
     mean: tuple[float, ...]
@@ -128,6 +117,27 @@ class Level:
     trained: bool = True
     log_mean: tuple[float, ...] | None = None
     log_std: tuple[float, ...] | None = None
+    fitted: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class ModelKey:
+    """What travels in a Dask graph in place of the weights.
+
+    Each worker process builds the network that the key names once. The sha256 is part
+    of it: results made with other weights never share a name with these. So are levels
+    whose constants a user has fitted: no other machine's card has them.
+    """
+
+    name: str
+    version: str
+    sha256: str
+    dtype: str = "float32"
+    levels: tuple[Level, ...] = ()
+
+    def __dask_tokenize__(self) -> tuple[str, ...]:
+        said = (self.name, self.version, self.sha256, self.dtype)
+        return "xatmo.ModelKey", *said, *map(repr, self.levels)
 
 
 @dataclass(frozen=True)
@@ -228,7 +238,13 @@ class Card:
 
     def key(self, dtype: str = "float32") -> ModelKey:
         """Return the key by which workers find this model."""
-        return ModelKey(self.name, self.version, self.weights.sha256, dtype)
+        fitted = tuple(level for level in self.levels if level.fitted)
+        return ModelKey(self.name, self.version, self.weights.sha256, dtype, fitted)
+
+    def with_levels(self, levels: Iterable[Level]) -> Card:
+        """Return the card with levels in place of those of the same name, or added."""
+        table = {level.level: level for level in (*self.levels, *levels)}
+        return replace(self, levels=tuple(table.values()))
 
 
 def _without_absent(value: Any) -> Any:

@@ -221,6 +221,7 @@ def _levels(root: Table, inputs: int, kind: str) -> tuple[Level, ...]:
             std=table.take("std", stds),
             log_mean=table.take("log_mean", means) if logarithmic else None,
             log_std=table.take("log_std", stds) if logarithmic else None,
+            fitted=table.take("fitted", listed(_POSITIVE, length=2), None),
         )
         for table in root.tables("levels")
     )

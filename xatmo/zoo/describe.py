@@ -57,7 +57,9 @@ def _rows(card: Card) -> Iterator[tuple[str, str]]:
 
 
 def _level(level: Level) -> str:
-    return level.level if level.trained else f"{level.level} (not trained)"
+    notes = ["constants fitted to your data"] if level.fitted else []
+    notes += [] if level.trained else ["not trained"]
+    return f"{level.level} ({', '.join(notes)})" if notes else level.level
 
 
 def _grid(grid: Grid) -> str:

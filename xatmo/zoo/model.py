@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +14,9 @@ from xatmo.zoo.card import Card, ModelKey
 from xatmo.zoo.cardfile import CARD_FILE
 from xatmo.zoo.describe import describe, describe_html
 from xatmo.zoo.fetch import weights_path
+from xatmo.zoo.fitted import Normalization
 from xatmo.zoo.registry import cards_of, default_model, get_card, list_models
-from xatmo.zoo.weights import load_into, load_state
+from xatmo.zoo.weights import check_normalization, load_into, load_state
 
 if TYPE_CHECKING:
     from torch import nn
@@ -58,6 +60,50 @@ class Model:
             If the card describes a network that cannot be built.
         """
         return build(self.card, self.key)
+
+    def with_normalization(
+        self, normalization: Normalization | Iterable[Normalization]
+    ) -> Model:
+        """Return this model with constants fitted to the user's own data.
+
+        The weights stay what they are. At the levels of the constants verbs use them
+        in place of the release's; a level that the model did not know becomes one that
+        it reads, though it was not trained there. Results say so in their attributes.
+
+        Parameters
+        ----------
+        normalization : Normalization or several
+            From :func:`xatmo.fit_normalization`, one for each level.
+
+        Returns
+        -------
+        Model
+            This one is not changed.
+
+        Raises
+        ------
+        xatmo.errors.OptionError
+            If the constants are for other inputs, or of another kind.
+
+        Examples
+        --------
+        >>> import xatmo
+        >>> ds = xatmo.open_sample()
+        >>> norm = xatmo.fit_normalization(ds)
+        >>> model = xatmo.load_model().with_normalization(norm)
+        >>> ds.atmo.embed(model).attrs["comment"]
+        "...; normalisation at sigma 0.95 fitted to the user's data"
+        """
+        several = (
+            [normalization]
+            if isinstance(normalization, Normalization)
+            else list(normalization)
+        )
+        known = {level.level: level for level in self.card.levels}
+        for one in several:
+            one.check_fits(self.card)
+        card = self.card.with_levels(n.as_level(known.get(n.level)) for n in several)
+        return Model(card, card.key(self.key.dtype))
 
     def __repr__(self) -> str:
         return describe(self.card)
@@ -134,7 +180,7 @@ def card_of(key: ModelKey) -> Card:
     cards = cards_of(key.name, key.version)
     for card in cards:
         if card.weights.sha256 == key.sha256:
-            return card
+            return card.with_levels(key.levels)
     have = ", ".join(f"{c.weights.sha256} in {c.folder}" for c in cards)
     msg = f"{key.name!r} {key.version} has other weights on this machine."
     raise WeightsError(
@@ -153,6 +199,7 @@ def build(card: Card, key: ModelKey) -> nn.Module:
     path = weights_path(card)
     network = _instance(card)
     load_into(network, load_state(path, key.sha256, name=card.name))
+    check_normalization(path, card)
     network.to(getattr(torch, key.dtype))
     return network.eval().requires_grad_(False)
 

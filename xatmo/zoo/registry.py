@@ -319,9 +319,15 @@ def _not_found(
     if named:
         have = ", ".join(f"{card.name}@{card.version}" for card in named)
         msg = f"There is no version {version!r} of the model {name!r}."
-    else:
-        have = ", ".join(sorted({card.name for card in cards})) or "no models at all"
-        msg = f"There is no model {name!r}."
+        raise ModelNotFoundError(
+            msg,
+            found=have,
+            needed=f"{name}@{version}: another version has other weights",
+            hint=f"model={f'{name}@{named[0].version}'!r}, or another release of "
+            f"xatmo, or XATMO_MODELS_URL=FOLDER with {version} in FOLDER/{name}/",
+        )
+    have = ", ".join(sorted({card.name for card in cards})) or "no models at all"
+    msg = f"There is no model {name!r}."
     close = difflib.get_close_matches(name, {card.name for card in cards}, n=3)
     guess = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
     raise ModelNotFoundError(

@@ -6,19 +6,30 @@ the sha256 does not. Pickled checkpoints are not read here at all.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from xatmo.errors import WeightsError
+from xatmo.zoo.card import Card
 from xatmo.zoo.files import draft, file_sha256
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["check_sha256", "load_into", "load_state", "save_state"]
+__all__ = [
+    "check_normalization",
+    "check_sha256",
+    "load_into",
+    "load_state",
+    "normalization_text",
+    "save_state",
+]
 
+_NORMALIZATION = "normalization"  # key in the header of a weight file
 _SHOWN = 8  # differences listed in full in an error message
 
 
@@ -151,7 +162,57 @@ def _form(tensor: Tensor) -> str:
     return f"{tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def save_state(module: nn.Module, path: str | os.PathLike[str]) -> str:
+def check_normalization(path: str | os.PathLike[str], card: Card) -> None:
+    """Raise if a weight file carries other constants than its card states.
+
+    Weights and constants belong together: with the constants of another release the
+    network would give numbers, and wrong ones. A file without constants is accepted, as
+    is a card that knows further levels, or levels whose constants a user has fitted.
+
+    Parameters
+    ----------
+    path : path
+        A safetensors file whose sha256 has been checked.
+    card : Card
+
+    Raises
+    ------
+    xatmo.errors.WeightsError
+        Naming the first level that differs.
+    """
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        text = (file.metadata() or {}).get(_NORMALIZATION)
+    if text is None:
+        return
+    carried, stated = json.loads(text), json.loads(normalization_text(card))
+    own = {level.level for level in card.levels if level.fitted}
+    for name, constants in carried.items():
+        if name not in own and stated.get(name) != constants:
+            msg = f"{card.name}: weights and card state other constants for {name}."
+            raise WeightsError(
+                msg,
+                found=f"{os.fspath(path)}: {constants}",
+                needed=f"card.toml: {stated.get(name)}",
+                hint=f"xatmo models fetch {card.name} --force, or restore its card",
+            )
+
+
+def normalization_text(card: Card) -> str:
+    """Return a card's constants as they stand in its weight file."""
+    kind = asdict(card.normalization)
+    names = ("mean", "std", "log_mean", "log_std")
+    levels = {
+        level.level: {name: getattr(level, name) for name in names}
+        for level in card.levels
+    }
+    return json.dumps({"kind": kind, **levels})
+
+
+def save_state(
+    module: nn.Module, path: str | os.PathLike[str], *, card: Card | None = None
+) -> str:
     """Write a network's tensors, completely or not at all.
 
     Parameters
@@ -160,6 +221,9 @@ def save_state(module: nn.Module, path: str | os.PathLike[str]) -> str:
         On any device; it stays as it is.
     path : path
         The safetensors file to write or replace.
+    card : Card, optional
+        Whose normalisation constants to write beside the tensors; they are compared
+        with the card's whenever the weights are loaded.
 
     Returns
     -------
@@ -173,7 +237,11 @@ def save_state(module: nn.Module, path: str | os.PathLike[str]) -> str:
         name: tensor.detach().cpu().contiguous().clone()
         for name, tensor in module.state_dict().items()
     }
+    # One entry only: several would be written in an order that differs from run to run.
+    metadata = {"format": "pt"}
+    if card is not None:
+        metadata = {_NORMALIZATION: normalization_text(card)}
     with draft(path) as unfinished:
-        save_file(state, unfinished, metadata={"format": "pt"})
+        save_file(state, unfinished, metadata=metadata)
         unfinished.chmod(0o644)  # safetensors leaves it to its owner alone
     return file_sha256(path, afresh=True)

@@ -1,0 +1,234 @@
+"""fit_normalization(): a model's constants, measured on the user's own data."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xatmo.errors import (
+    ExtrapolationWarning,
+    FieldError,
+    LevelError,
+    MissingValuesError,
+)
+from xatmo.fields import Fields, Level, read
+from xatmo.gridfit import grid_problem
+from xatmo.matching import outside
+from xatmo.moments import Sketch, sketch
+from xatmo.zoo import Card, Model, Normalization, load_model
+
+__all__ = ["constants", "fit_normalization"]
+
+
+def fit_normalization(
+    obj: xr.Dataset | xr.DataArray | xr.DataTree,
+    model: str | Model | None = None,
+    *,
+    level: Any = None,
+) -> Normalization | tuple[Normalization, ...]:
+    """Measure the constants of a model's normalisation on one's own data.
+
+    For a level that the model does not know, or for data whose spread differs from
+    what it was trained on: another grid spacing, a simulation. All grid points and
+    times count alike, as in the paper.
+
+    Parameters
+    ----------
+    obj : Dataset, DataArray or DataTree
+        Holds what the model reads, as for :func:`xatmo.embed`. Eager or lazy: lazy data
+        are read once, chunk by chunk, and any chunks give the same constants.
+    model : str or Model, optional
+        Whose inputs and kind of normalisation to take; the default model for
+        embeddings if not given.
+    level : str, number or list, optional
+        Which level to measure where there are several; any level that the data hold.
+
+    Returns
+    -------
+    Normalization or tuple of Normalization
+        One for each level of a list. To use, keep and load them see
+        :meth:`xatmo.Model.with_normalization` and :class:`xatmo.Normalization`.
+
+    Raises
+    ------
+    xatmo.errors.LevelError
+        If there are several levels and none was chosen, or the data do not say which.
+    xatmo.errors.MissingValuesError
+        If a variable has no finite value. Single gaps are left out and counted.
+    xatmo.errors.FieldError
+        If a variable is constant.
+    xatmo.errors.AtmoError
+        As for :func:`xatmo.embed`.
+
+    Warns
+    -----
+    xatmo.errors.ExtrapolationWarning
+        If the model does not read this grid: the constants are those of this spacing.
+
+    Notes
+    -----
+    ``kind="signlog"``: z = (x - mean) / std, y = sign(z) ln(1 + alpha |z|), and the
+    network reads (y - log_mean) / log_std. Mean and std are exact. Those of y come from
+    a histogram with bins of 0.1 %, so that one pass is enough; their measured error is
+    below 1e-10 of log_std for winds and their derivatives, 1e-6 for pressures.
+
+    References
+    ----------
+    Hoffmann, S. and Lessig, C. (2023): AtmoDist: Self-supervised representation
+    learning for atmospheric dynamics. Environmental Data Science 2, e6.
+
+    Examples
+    --------
+    >>> import xatmo
+    >>> ds = xatmo.open_sample(chunks={"time": 8})
+    >>> norm = xatmo.fit_normalization(ds)
+    >>> norm.level, norm.period
+    ('sigma 0.95', ('1999-11-30T06:00', '1999-12-10T00:00'))
+    >>> model = xatmo.load_model().with_normalization(norm)
+    >>> ds.atmo.embed(model).attrs["comment"]
+    "...; normalisation at sigma 0.95 fitted to the user's data"
+    """
+    card = load_model(model, capability=None if model is not None else "embed").card
+    fields = read(obj, [i.quantity for i in card.inputs], level=level)
+    _check_levels(fields, level)
+    _warn_of_grid(fields, card)
+    several = [
+        _normalization(fields, card, index, sketches)
+        for index, sketches in enumerate(_sketches(fields, card))
+    ]
+    return (
+        tuple(several) if isinstance(level, list | tuple | np.ndarray) else several[0]
+    )
+
+
+def constants(
+    sketches: Sequence[Sketch], alpha: float | None
+) -> dict[str, tuple[float, ...]]:
+    """Return ``mean`` and ``std``, with ``alpha`` also ``log_mean`` and ``log_std``."""
+    told = {
+        "mean": tuple(s.mean for s in sketches),
+        "std": tuple(s.std for s in sketches),
+    }
+    if alpha is not None:
+        log = [s.log_moments(alpha) for s in sketches]
+        told |= {"log_mean": tuple(m for m, _ in log)}
+        told |= {"log_std": tuple(s for _, s in log)}
+    return told
+
+
+def _sketches(fields: Fields, card: Card) -> list[list[Sketch]]:
+    """One for each level and input; all lazy ones in one pass over the data."""
+    import dask
+
+    table = [
+        [sketch(fields.at_level(i.quantity, index).data) for i in card.inputs]
+        for index in range(len(fields.levels))
+    ]
+    (computed,) = dask.compute(table)
+    return computed
+
+
+def _normalization(
+    fields: Fields, card: Card, index: int, sketches: Sequence[Sketch]
+) -> Normalization:
+    for channel, found in zip(card.inputs, sketches, strict=True):
+        _check_numbers(found, fields, channel.quantity, fields.levels[index])
+    scaling = card.normalization
+    told = constants(sketches, scaling.alpha if scaling.kind == "signlog" else None)
+    return Normalization(
+        kind=scaling.kind,
+        alpha=scaling.alpha,
+        level=_label(fields.levels[index], card),
+        quantities=tuple(i.quantity for i in card.inputs),
+        units=tuple(i.units for i in card.inputs),
+        mean=told["mean"],
+        std=told["std"],
+        log_mean=told.get("log_mean"),
+        log_std=told.get("log_std"),
+        spacing=fields.grid.spacing,
+        period=_period(fields),
+        count=tuple(s.count for s in sketches),
+        missing=tuple(s.missing for s in sketches),
+    )
+
+
+def _label(level: Level, card: Card) -> str:
+    """What the card calls a level, or what it would call it."""
+    known = [lv.level for lv in card.levels if Level.parse(lv.level) == level]
+    return known[0] if known else str(level)
+
+
+def _period(fields: Fields) -> tuple[str, str] | None:
+    time = fields.axes.time
+    field = next(iter(fields.data.values()))
+    if time is None or time not in field.indexes or not field.sizes[time]:
+        return None
+    index = field.indexes[time]
+    if not (np.issubdtype(index.dtype, np.datetime64) or index.dtype == object):
+        return None
+    ends = (index.min(), index.max())
+    first, last = (
+        e.isoformat(timespec="minutes") if hasattr(e, "isoformat") else str(e)
+        for e in ends
+    )
+    return first, last
+
+
+def _check_levels(fields: Fields, level: Any) -> None:
+    unknown = [lv for lv in fields.levels if lv.kind == "unknown"]
+    if unknown:
+        msg = "The data do not say what level they are at, and constants need one."
+        raise LevelError(
+            msg,
+            found=", ".join(map(str, fields.levels[:6])),
+            needed="the level that these constants are for",
+            hint='level="10 m", if that is where they are',
+        )
+    if len(fields.levels) == 1 or level is not None:
+        return
+    texts = [f'"{lv}"' for lv in fields.levels]
+    msg = "Constants belong to one level, and the data hold several."
+    raise LevelError(
+        msg,
+        found=", ".join(map(str, fields.levels[:6])),
+        needed="a choice between them",
+        hint=f"level={texts[0]}, or all of them in one pass: "
+        f"level=[{', '.join(texts)}]",
+    )
+
+
+def _check_numbers(found: Sketch, fields: Fields, quantity: str, level: Level) -> None:
+    names = " and ".join(fields.sources[quantity]) or quantity
+    if not found.count:
+        msg = f"There is no finite value of {quantity} at {level}."
+        raise MissingValuesError(
+            msg,
+            found=f"{names}: {found.missing:,} missing values, and no other",
+            needed="numbers to take the mean of",
+            hint="select what has values, e.g. ds.dropna('time', how='all')",
+        )
+    if found.std == 0.0:
+        msg = f"{quantity} at {level} is the same everywhere."
+        raise FieldError(
+            msg,
+            found=f"{names}: {found.mean:g} in all {found.count:,} values",
+            needed="a field that varies: it is divided by its standard deviation",
+            hint=f"look at ds[{fields.sources[quantity][0]!r}]: is it what was meant?",
+        )
+
+
+def _warn_of_grid(fields: Fields, card: Card) -> None:
+    problem = grid_problem(fields.grid, fields.axes, card)
+    if problem is None:
+        return
+    lat, lon = fields.grid.spacing
+    warnings.warn(
+        f"{problem.problem} These constants are for {lat:g} x {lon:g}° and for no "
+        f"other grid: fit them again after {problem.hint}",
+        ExtrapolationWarning,
+        stacklevel=outside(),
+    )
