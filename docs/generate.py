@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 from pathlib import Path
 
 from xatmo import errors
@@ -35,6 +36,11 @@ def write_pages(docs: Path) -> None:
     (folder / "models").mkdir(parents=True, exist_ok=True)
     for card in list_models():
         page = (card.folder / "README.md").read_text("utf-8")
+        figures = card.folder / "figures"
+        if figures.is_dir():  # of every model in a folder of its own
+            kept = folder / "models" / card.name / "figures"
+            shutil.copytree(figures, kept, dirs_exist_ok=True)
+            page = page.replace("](figures/", f"]({card.name}/figures/")
         _write(folder / "models" / f"{card.name}.md", page)
     for name, command in _COMMANDS.items():
         _write(folder / f"help-{name}.txt", _help(command))

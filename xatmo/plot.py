@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["figure", "lag_curves", "world_map"]
+__all__ = ["confusion_matrix", "figure", "lag_curves", "world_map"]
 
 
 def figure(*args: Any, **kwargs: Any) -> Figure:
@@ -104,3 +104,43 @@ def lag_curves(
     ax.set_xlabel("time lag (h)")
     ax.set_xlim(left=0)
     ax.grid(alpha=0.3)
+
+
+def confusion_matrix(
+    ax: Axes, counts: Any, lags_hours: Any, *, label: str = "share of the true lag (%)"
+) -> None:
+    """Draw which lags were taken for which: rows are the true ones, and add up to 100.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    counts : array_like of int, shape (n, n)
+        True lag, named lag. Lags without pairs have no row.
+    lags_hours : array_like, shape (n,)
+    label : str
+        Of the colour bar.
+
+    Examples
+    --------
+    >>> ax = figure(figsize=(4, 3)).subplots()
+    >>> confusion_matrix(ax, [[3, 1], [2, 2]], [6, 12])
+    >>> [text.get_text() for text in ax.texts]
+    ['75', '25', '50', '50']
+    """
+    counts, lags = np.asarray(counts, float), np.asarray(lags_hours)
+    shown = counts.sum(1) > 0
+    share = 100 * counts[shown] / counts[shown].sum(1, keepdims=True)
+    image = ax.imshow(share, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    for (row, column), value in np.ndenumerate(share):
+        if value >= 0.5:
+            colour = "white" if value > 55 else "#333333"
+            ax.text(
+                column, row, f"{value:.0f}", ha="center", va="center", color=colour,
+                fontsize=7,
+            )  # fmt: skip
+    ax.set_xticks(range(lags.size), lags)
+    ax.set_yticks(range(int(shown.sum())), lags[shown])
+    ax.set_xlabel("lag that the network names (h)")
+    ax.set_ylabel("true lag (h)")
+    colours = ax.figure.colorbar(image, ax=ax, pad=0.02, aspect=30)
+    colours.set_label(label)

@@ -44,7 +44,14 @@ def _page(site: Path, name: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "name", ["01_distance_map", "02_distance_against_lag", "03_your_own_file"]
+    "name",
+    [
+        "01_distance_map",
+        "02_distance_against_lag",
+        "03_your_own_file",
+        "04_predictability",
+        "05_atmodist_loss",
+    ],
 )
 def test_gallery_pages_have_a_figure(site, name):
     assert f"sphx_glr_plot_{name}_001" in _page(site, f"auto_gallery/plot_{name}")
@@ -62,7 +69,7 @@ def test_the_gallery_tells_nothing_about_this_machine(site):
 
 
 @pytest.mark.parametrize("kind", ["Dataset", "DataArray", "DataTree"])
-@pytest.mark.parametrize("verb", ["embed", "distance", "summary"])
+@pytest.mark.parametrize("verb", ["embed", "distance", "predictability", "summary"])
 def test_accessor_pages(site, kind, verb):
     page = _page(site, f"reference/generated/xarray.{kind}.atmo.{verb}")
     assert f"{kind}.atmo." in page

@@ -40,6 +40,8 @@ def test_docstring(test):
     assert result.failed == 0, "".join(report)
 
 
-@pytest.mark.parametrize("verb", ["embed", "distance", "open_sample", "set_options"])
+@pytest.mark.parametrize(
+    "verb", ["embed", "distance", "predictability", "open_sample", "set_options"]
+)
 def test_public_functions_have_examples(verb):
     assert any(test.name.endswith(f".{verb}") for test in TESTS)

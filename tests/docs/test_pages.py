@@ -10,7 +10,11 @@ PAGES = [
     "docs/index.md",
     "docs/howto/your_data.md",
     "docs/howto/chunks.md",
+    "docs/howto/normalization.md",
     "docs/howto/models.md",
+    "docs/howto/evaluate.md",
+    "docs/howto/predictability.md",
+    "docs/howto/loss.md",
 ]
 
 

@@ -9,7 +9,7 @@ import xarray as xr
 
 from xatmo import errors
 from xatmo.metrics import by_lag, lag_hours, pairwise_rmse
-from xatmo.metrics.ordering import block_bootstrap, eof_basis, ssim_distance
+from xatmo.metrics.ordering import block_bootstrap
 
 
 def test_pairwise_rmse_is_that_of_each_pair():
@@ -58,18 +58,3 @@ def test_bootstrap_of_blocks_is_wider_than_of_values():
 
 def test_bootstrap_of_nothing():
     assert np.isnan(block_bootstrap(np.array([]), np.array([]))).all()
-
-
-def test_eofs_are_orthonormal_and_carry_the_variance():
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(200, 3)) @ np.diag([9.0, 3.0, 1.0])
-    basis, mean = eof_basis(x, 2)
-    np.testing.assert_allclose(basis.T @ basis, np.eye(2), atol=1e-12)
-    kept = ((x - mean) @ basis).var(0).sum() / x.var(0).sum()
-    assert kept > 0.95
-
-
-def test_ssim_of_equal_and_of_opposite_fields():
-    x = np.random.default_rng(0).normal(size=(2, 2, 16, 16)).astype(np.float32)
-    np.testing.assert_allclose(ssim_distance(x, x), 0, atol=1e-6)
-    assert (ssim_distance(x, -x) > 0.3).all()

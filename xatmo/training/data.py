@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Iterator
+from itertools import chain, islice, repeat
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from xatmo.training.recipe import Optimizer
-from xatmo.training.sampling import PairSampler
+from xatmo.training.sampling import Batch, PairSampler
+from xatmo.training.stream import stream
 
-__all__ = ["NumberedBatches", "PairData"]
+__all__ = ["NumberedBatches", "PairData", "StreamedBatches"]
 
 # Batches of validation pairs are numbered from here, far from any training batch.
 _VALIDATION = 2**40
 
 
 class NumberedBatches(Dataset[dict[str, Tensor]]):
-    """``self[i]`` is batch ``numbers[i]`` of a sampler, as tensors."""
+    """``self[i]`` is batch ``numbers[i]`` of a sampler, as tensors.
 
-    def __init__(self, sampler: PairSampler, numbers: range, size: int) -> None:
+    ``part`` is ``(i, n)`` for the i-th of n processes that share every batch.
+    """
+
+    def __init__(
+        self,
+        sampler: PairSampler,
+        numbers: Any,
+        size: int,
+        part: tuple[int, int] = (0, 1),
+    ) -> None:
         self.sampler, self.numbers, self.size = sampler, numbers, size
+        self.part = part
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -31,8 +43,34 @@ class NumberedBatches(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         if index >= len(self):
             raise IndexError(index)
-        batch = self.sampler.batch(self.numbers[index], self.size)
-        return {k: torch.from_numpy(v) for k, v in asdict(batch).items()}
+        return _tensors(self.sampler.batch(self.numbers[index], self.size, self.part))
+
+
+class StreamedBatches(IterableDataset[dict[str, Tensor]]):
+    """``count`` batches of a stream, that begins anew after ``subset`` of them."""
+
+    def __init__(
+        self,
+        sampler: PairSampler,
+        key: tuple[int, ...],
+        count: int,
+        size: int,
+        part: tuple[int, int] = (0, 1),
+        subset: int | None = None,
+    ) -> None:
+        self.sampler, self.key, self.count = sampler, key, count
+        self.size, self.part, self.subset = size, part, subset or count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        subsets = (
+            stream(self.sampler, self.key, self.subset, self.size, self.part)
+            for _ in repeat(None)
+        )
+        for batch in islice(chain.from_iterable(subsets), self.count):
+            yield _tensors(batch)
 
 
 class PairData(L.LightningDataModule):
@@ -60,24 +98,61 @@ class PairData(L.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the batches of the current epoch."""
-        s = self.settings
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        steps = s.steps_per_epoch
-        numbers: Any = range(epoch * steps, (epoch + 1) * steps)
-        if epoch < s.warm_epochs:
-            subset = max(1, s.warm_pairs // s.batch_size)
-            numbers = [i % subset for i in numbers]
-        return self._loader(self.train, numbers)
+        s, epoch = self.settings, self.trainer.current_epoch if self.trainer else 0
+        steps, subset = s.steps_per_epoch, max(1, s.warm_pairs // self._size)
+        warm = epoch < s.warm_epochs
+        if not self.train.streams:
+            numbers: Any = range(epoch * steps, (epoch + 1) * steps)
+            if warm:
+                numbers = [i % subset for i in numbers]
+            return self._numbered(self.train, numbers)
+        if not warm:
+            return self._streamed(self.train, (1, epoch), steps)
+        # The fixed subset in sections of at most one epoch, each a stream of its own.
+        section = epoch % -(-subset // steps)
+        length = min(steps, subset - section * steps)
+        return self._streamed(self.train, (0, section), steps, length)
 
     def val_dataloader(self) -> Any:
         """Return the same held-out pairs every time."""
         if self.validation is None:
             return []
-        count = max(1, self.settings.validation_pairs // self.settings.batch_size)
-        return self._loader(self.validation, range(_VALIDATION, _VALIDATION + count))
+        count = max(1, self.settings.validation_pairs // self._size)
+        if self.validation.streams:
+            return self._streamed(self.validation, (2,), count)
+        return self._numbered(self.validation, range(_VALIDATION, _VALIDATION + count))
 
-    def _loader(self, sampler: PairSampler, numbers: Any) -> DataLoader[Any]:
-        batches = NumberedBatches(sampler, numbers, self.settings.batch_size)
+    @property
+    def part(self) -> tuple[int, int]:
+        """Which part of every batch is drawn in this process."""
+        if not self.trainer:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    @property
+    def _size(self) -> int:
+        """Pairs of a step, in all processes together."""
+        return self.settings.batch_size * self.part[1]
+
+    def _numbered(self, sampler: PairSampler, numbers: Any) -> DataLoader[Any]:
+        return self._loader(NumberedBatches(sampler, numbers, self._size, self.part))
+
+    def _streamed(
+        self,
+        sampler: PairSampler,
+        key: tuple[int, ...],
+        count: int,
+        subset: int | None = None,
+    ) -> DataLoader[Any]:
+        return self._loader(
+            StreamedBatches(sampler, key, count, self._size, self.part, subset)
+        )
+
+    def _loader(self, batches: Dataset[Any]) -> DataLoader[Any]:
         return DataLoader(
             batches, batch_size=None, shuffle=False, num_workers=self.workers
         )
+
+
+def _tensors(batch: Batch) -> dict[str, Tensor]:
+    return {key: torch.from_numpy(value) for key, value in vars(batch).items()}

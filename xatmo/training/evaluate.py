@@ -1,27 +1,40 @@
 """``xatmo evaluate MODEL --data FILE``: how well a siamese model tells time lags apart.
 
-Two questions. Does it name the lag of a pair (accuracy, cross-entropy, confusion)? And
-is its distance larger for the longer of two lags (ordering accuracy), which plain
-distances can be asked as well?
+Three questions. Does it name the lag of a pair, and for which lags, seasons and
+latitudes? How does its distance grow with the lag, beside plain distances? And is it
+larger for the longer of two lags, which plain distances can be asked as well?
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+import xarray as xr
+from tqdm import tqdm
 
-from xatmo.metrics.ordering import block_bootstrap, eof_basis, ssim_distance
-from xatmo.nets.normalization import SignLog, ZScore
-from xatmo.training.prepare import prepare_source
+from xatmo.errors import (
+    AtmoError,
+    FieldNotFoundError,
+    GridError,
+    LevelError,
+    OptionError,
+)
+from xatmo.fields import Level, read
+from xatmo.matching import card_level, prepare
+from xatmo.training.prepare import open_source, prepare_source
 from xatmo.training.recipe import Sampling, Source
-from xatmo.training.sampling import FieldStore, PairSampler
+from xatmo.training.sampling import FieldStore
+from xatmo.training.scores.curves import curves, fit_alpha
+from xatmo.training.scores.draws import Draws
+from xatmo.training.scores.naming import Answers, classification
+from xatmo.training.scores.ordering import ordering
+from xatmo.training.scores.scorer import Scorer
+from xatmo.training.scores.spaces import ORDERED, Spaces
 from xatmo.zoo import Card, Model, load_model, normalizer
 
 __all__ = [
@@ -30,35 +43,11 @@ __all__ = [
     "evaluate",
     "fit_alpha",
     "ordering",
+    "sampling_of",
     "write_json",
 ]
 
-_BATCH = 256
-
-
-class Scorer:
-    """A network with the normalisation of one level, on whole batches of patches."""
-
-    def __init__(self, network: nn.Module, normalize: SignLog | ZScore) -> None:
-        self.network: Any = network.eval()
-        self.normalize = normalize
-
-    @torch.inference_mode()
-    def encode(self, patches: np.ndarray, layer: str | None = None) -> Tensor:
-        """Physical (n, C, h, w) to features (n, F, h', w')."""
-        parts = torch.from_numpy(patches).split(_BATCH)
-        return torch.cat([self.network.encode(self.normalize(p), layer) for p in parts])
-
-    @torch.inference_mode()
-    def probabilities(self, first: np.ndarray, second: np.ndarray) -> Tensor:
-        """Probabilities of the lag classes (n, classes)."""
-        pairs = zip(
-            torch.from_numpy(first).split(_BATCH),
-            torch.from_numpy(second).split(_BATCH),
-            strict=True,
-        )
-        logits = [self.network(self.normalize(a), self.normalize(b)) for a, b in pairs]
-        return torch.cat(logits).softmax(1)
+_WINDS = ("eastward_wind", "northward_wind")
 
 
 def evaluate(
@@ -70,8 +59,12 @@ def evaluate(
     reference: Iterable[Source] = (),
     folder: str | Path = "runs/evaluate",
     seed: int = 7,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Score a released model on data.
+
+    Pairs and triplets of patches are drawn at random times and places, with lags that
+    the model knows; lags of which the data have no pair are left out and named.
 
     Parameters
     ----------
@@ -80,31 +73,219 @@ def evaluate(
     data : iterable of Source
         Files or stores that xarray opens and xatmo reads, at one level.
     pairs, triplets : int
-        How many are drawn, at random places and times.
+        How many are drawn.
     reference : iterable of Source
-        Data that the EOFs are computed from; ``data`` itself if there are none (which
-        favours the EOFs).
+        Data that the EOFs and scales of plain distances are taken from, as far as they
+        are at the level of ``data``; ``data`` itself if there are none (which favours
+        the EOFs).
     folder : path
         Prepared data are kept there.
     seed : int
         Of the draws.
+    progress : bool
+        Show a progress bar on the standard error stream.
 
     Returns
     -------
     dict
-        ``classification`` and ``ordering``, ready for JSON.
+        ``classification``, ``curves`` and ``ordering``, ready for JSON; see
+        :mod:`xatmo.training.scores` for what is in them.
+
+    Raises
+    ------
+    xatmo.errors.FieldError
+        If the model cannot read the data, or they hold fewer than two of its lags.
     """
+    _check_counts(pairs=pairs, triplets=triplets)
     found = load_model(model, capability="distance")
-    card, sources = found.card, list(data)
-    sampler = _sampler(sources, card, folder, seed)
-    basis_sampler = _sampler(list(reference) or sources, card, folder, seed + 1)
-    scorer = Scorer(found.network(), _normalizer_for(card, sampler))
+    sources = list(data)
+    draws, level, winds = _draws(found, sources, folder, seed)
+    others = _at(level, found, list(reference))
+    basis = draws
+    if others:
+        # The reference must offer what the data are compared in.
+        basis, _, has_winds = _draws(found, others, folder, seed + 1, level)
+        winds = winds if has_winds else None
+    basis = Draws(basis.stores, basis.sampling, seed + 1)
+    scorer = Scorer(
+        found.network(), normalizer(found.card, card_level(found.card, level))
+    )
+    spaces = Spaces(scorer, basis, len(found.card.inputs), winds)
+    with tqdm(total=pairs + triplets, unit="patch", disable=not progress) as bar:
+        named, grown = _on_pairs(scorer, draws, spaces, pairs, bar)
+        ordered = _on_triplets(draws, spaces, triplets, bar)
     return {
-        "model": f"{card.name} {card.version}",
+        "model": f"{found.card.name} {found.card.version}",
+        "sha256": found.card.weights.sha256,
         "data": [_said(source) for source in sources],
-        "classification": classification(scorer, sampler, pairs),
-        "ordering": ordering(scorer, sampler, basis_sampler, triplets),
+        "level": str(level),
+        "level_trained": card_level(found.card, level).trained,
+        "reference": [_said(source) for source in others] or "the data themselves",
+        "seed": seed,
+        "patch": list(draws.sampling.patch),
+        "latitude_limit": draws.sampling.latitude_limit,
+        "lags_missing_hours": draws.missing_hours,
+        "classification": named,
+        "curves": grown,
+        "ordering": ordered,
     }
+
+
+def sampling_of(card: Card) -> Sampling:
+    """Return how a model was trained: lags, patch and latitudes, from its card.
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+        If the card names no equally spaced lags to score.
+    """
+    lags = card.time.lags if card.time else ()
+    if not lags or list(lags) != [lags[0] * (i + 1) for i in range(len(lags))]:
+        msg = f"{card.name} cannot be evaluated: it names no time lags."
+        raise OptionError(
+            msg,
+            found=f"lags {list(lags)}" if lags else "no lags in its card",
+            needed="classes of equally spaced lags, [time] lags in card.toml",
+            hint="xatmo models list, for another model",
+        )
+    return Sampling(
+        step_hours=lags[0],
+        n_lags=len(lags),
+        patch=card.grid.patch,
+        latitude_limit=card.grid.latitude_limit or 90.0,
+        mirror=False,
+    )
+
+
+def write_json(result: dict[str, Any], path: str | Path) -> None:
+    """Write scores, readable by people as well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", "utf-8")
+
+
+# --- The data -----------------------------------------------------------------------
+
+
+def _draws(
+    model: Model,
+    sources: list[Source],
+    folder: str | Path,
+    seed: int,
+    level: Level | None = None,
+) -> tuple[Draws, Level, tuple[int, int] | None]:
+    """Prepare sources; winds, if all have them, come behind the model's inputs."""
+    inputs = [i.quantity for i in model.card.inputs]
+    told, levels = [], []
+    for source in sources:
+        one = replace(source, level=str(level)) if level else source
+        levels.append(_level(model, one))
+        told.append(replace(one, level=str(levels[-1])))
+    _check_one(levels)
+    quantities = inputs
+    if all(_has_winds(source) for source in told):
+        quantities = inputs + [w for w in _WINDS if w not in inputs]
+    paths = [prepare_source(s, quantities, Path(folder)) for s in told]
+    draws = Draws([FieldStore(p) for p in paths], sampling_of(model.card), seed)
+    winds = None
+    if set(_WINDS) <= set(quantities):
+        winds = (quantities.index(_WINDS[0]), quantities.index(_WINDS[1]))
+    return draws, levels[0], winds
+
+
+def _level(model: Model, source: Source) -> Level:
+    """Check that a model reads a source, and return the level it is read at."""
+    ds = open_source(source)
+    try:
+        levels = _read_at(ds, model, source.level, warn=False)
+    except GridError as error:
+        raise _with_coarsen(error, model, source) from error
+    _check_one(levels)
+    _read_at(ds, model, str(levels[0]), warn=True)
+    return levels[0]
+
+
+def _read_at(
+    ds: xr.Dataset, model: Model, level: str | None, *, warn: bool
+) -> tuple[Level, ...]:
+    return prepare(
+        ds, model, capability="distance", level=level, warn=warn
+    ).fields.levels
+
+
+def _at(level: Level, model: Model, sources: list[Source]) -> list[Source]:
+    """Those of some sources that have a level; an error if none of them has."""
+    kept = []
+    for source in sources:
+        try:
+            _read_at(open_source(source), model, str(level), warn=False)
+        except LevelError:
+            continue
+        kept.append(source)
+    if sources and not kept:
+        names = ", ".join(_said(source) for source in sources)
+        msg = "None of the reference data are at the level that is scored."
+        raise LevelError(
+            msg,
+            found=names,
+            needed=f"data at {level}",
+            hint="a reference at that level, or none",
+        )
+    return kept
+
+
+def _has_winds(source: Source) -> bool:
+    try:
+        read(open_source(source), _WINDS, level=source.level)
+    except (FieldNotFoundError, LevelError):
+        return False
+    return True
+
+
+def _check_one(levels: Iterable[Level]) -> None:
+    names = list(dict.fromkeys(str(level) for level in levels))
+    if len(names) > 1:
+        msg = "The data have several levels; a score is of one."
+        raise LevelError(
+            msg,
+            found=", ".join(names),
+            needed="a choice between them",
+            hint=f'level="{names[0]}"',
+        )
+
+
+def _with_coarsen(error: GridError, model: Model, source: Source) -> GridError:
+    """The same, naming the coarsening that this model reads, if there is one."""
+    for factor in _factors(error, source):
+        try:
+            other = open_source(replace(source, coarsen=factor))
+            _read_at(other, model, source.level, warn=False)
+        except AtmoError:
+            continue
+        hint = f"coarsen={factor} for block means of {factor} x {factor} points"
+        return GridError(
+            error.problem, found=error.found, needed=error.needed, hint=hint
+        )
+    return error
+
+
+def _factors(error: GridError, source: Source) -> range:
+    """Coarser if the grid is too fine, finer if that has made it too small."""
+    if source.coarsen > 1:
+        return range(source.coarsen - 1, 0, -1)
+    return range(2, 17) if "coarsen" in error.hint else range(0)
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            msg = f"{name} cannot be {count}."
+            raise OptionError(
+                msg,
+                found=f"{name}={count}",
+                needed="a positive number",
+                hint=f"{name}=2000, for a first look",
+            )
 
 
 def _said(source: Source) -> str:
@@ -115,154 +296,50 @@ def _said(source: Source) -> str:
         parts.append(f"until {source.end}")
     if source.coarsen > 1:
         parts.append(f"block means of {source.coarsen} x {source.coarsen}")
+    if source.spacing:
+        parts.append(f"interpolated to {source.spacing:g}°")
     return ", ".join(parts)
 
 
-def sampling_of(card: Card) -> Sampling:
-    """Return how a model was trained: lags, patch and latitudes, from its card."""
-    if card.time is None:
-        return Sampling()
-    step = card.time.lags[0]
-    return Sampling(
-        step_hours=step,
-        n_lags=len(card.time.lags),
-        patch=card.grid.patch,
-        latitude_limit=card.grid.latitude_limit or 90.0,
-        mirror=False,
+# --- The scores ---------------------------------------------------------------------
+
+
+def _on_pairs(
+    scorer: Scorer, draws: Draws, spaces: Spaces, count: int, bar: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Name the lags of pairs, and measure every distance of the same pairs."""
+    plan = draws.pairs(count)
+    probability, distances = [], []
+    for drawn in draws.read(plan):
+        first, second = (spaces.states(x) for x in drawn.states)
+        probability.append(scorer.probabilities(first.features, second.features))
+        distances.append(spaces.between(first, second))
+        bar.update(len(first.fields))
+    label = plan.lags[:, 0]
+    answers = Answers(
+        np.concatenate(probability), label, plan.block, plan.month, plan.latitude
+    )
+    hours = _hours(draws.sampling)
+    return classification(answers, hours), curves(_joined(distances), label, hours)
+
+
+def _on_triplets(draws: Draws, spaces: Spaces, count: int, bar: Any) -> dict[str, Any]:
+    """Ask every distance which of two later states is the farther one."""
+    plan = draws.triplets(count)
+    closer = []
+    for drawn in draws.read(plan):
+        zero, near, far = (spaces.states(x) for x in drawn.states)
+        one, other = spaces.between(zero, near), spaces.between(zero, far)
+        closer.append({k: one[k] < other[k] for k in ORDERED if k in one})
+        bar.update(len(zero.fields))
+    return ordering(
+        _joined(closer), plan.lags + 1, plan.block, draws.sampling.step_hours
     )
 
 
-def _sampler(
-    sources: list[Source], card: Card, folder: str | Path, seed: int
-) -> PairSampler:
-    sampling = sampling_of(card)
-    quantities = [i.quantity for i in card.inputs]
-    paths = [prepare_source(s, quantities, Path(folder)) for s in sources]
-    stores = [FieldStore(p) for p in paths]
-    levels = list(dict.fromkeys(s.level for s in stores))
-    return PairSampler(stores, [1.0] * len(stores), levels, sampling, seed)
+def _hours(sampling: Sampling) -> list[int]:
+    return [sampling.step_hours * (i + 1) for i in range(sampling.n_lags)]
 
 
-def _normalizer_for(card: Card, sampler: PairSampler) -> SignLog | ZScore:
-    level = sampler.stores[0].level
-    return normalizer(card, next(lv for lv in card.levels if lv.level == level))
-
-
-def classification(scorer: Scorer, sampler: PairSampler, count: int) -> dict[str, Any]:
-    """Score the naming of lags on ``count`` pairs."""
-    n_lags = sampler.sampling.n_lags
-    confusion = np.zeros((n_lags, n_lags), int)
-    loss, top3, near, blocks, hits = 0.0, 0, 0, [], []
-    batches = -(-count // _BATCH)
-    for number in range(batches):
-        batch = sampler.batch(number, _BATCH)
-        probability = scorer.probabilities(batch.first, batch.second)
-        label = torch.from_numpy(batch.label)
-        loss += float(F.nll_loss(probability.clamp_min(1e-12).log(), label))
-        guess = probability.argmax(1).numpy()
-        best = probability.topk(min(3, n_lags)).indices
-        top3 += int((best == label[:, None]).any(1).sum())
-        near += int((np.abs(guess - batch.label) <= 1).sum())
-        np.add.at(confusion, (batch.label, guess), 1)
-        hits.append(guess == batch.label)
-        blocks.append(batch.block)
-    total = confusion.sum()
-    low, high = block_bootstrap(np.concatenate(hits), np.concatenate(blocks))
-    step = sampler.sampling.step_hours
-    return {
-        "pairs": int(total),
-        "lags_hours": [step * (i + 1) for i in range(n_lags)],
-        "accuracy": float(np.trace(confusion) / total),
-        "accuracy_95": [low, high],
-        "accuracy_chance": 1 / n_lags,
-        "within_one_class": near / total,
-        "top3": top3 / total,
-        "top3_chance": min(3, n_lags) / n_lags,
-        "cross_entropy": loss / batches,
-        "cross_entropy_chance": float(np.log(n_lags)),
-        "confusion": confusion.tolist(),
-    }
-
-
-def ordering(
-    scorer: Scorer,
-    sampler: PairSampler,
-    basis_sampler: PairSampler,
-    count: int,
-    components: int = 20,
-) -> dict[str, Any]:
-    """Compare distances on triplets: how often the longer lag is the farther state."""
-    reference = torch.from_numpy(basis_sampler.batch(0, 4096).first)
-    basis, centre = eof_basis(
-        scorer.normalize(reference).flatten(1).numpy(), components
-    )
-    right: dict[str, list[np.ndarray]] = {}
-    lags, blocks = [], []
-    for number in range(-(-count // _BATCH)):
-        triplet = sampler.triplets(number, _BATCH)
-        fields = [scorer.normalize(torch.from_numpy(x)).numpy() for x in triplet.fields]
-        features = [scorer.encode(x).flatten(1).numpy() for x in triplet.fields]
-        eofs = [(x.reshape(len(x), -1) - centre) @ basis for x in fields]
-        flat = [x.reshape(len(x), -1) for x in fields]
-        spaces = {"atmodist": features, "rmse": flat, "eof20": eofs}
-        for name, (zero, near, far) in spaces.items():
-            closer = ((zero - near) ** 2).sum(1) < ((zero - far) ** 2).sum(1)
-            right.setdefault(name, []).append(closer)
-        zero, near, far = fields
-        closer = ssim_distance(zero, near) < ssim_distance(zero, far)
-        right.setdefault("ssim", []).append(closer)
-        lags.append(triplet.lags)
-        blocks.append(triplet.block)
-    lag, block = np.concatenate(lags), np.concatenate(blocks)
-    step = sampler.sampling.step_hours
-    groups = {
-        "all": np.ones(len(lag), bool),
-        "both_at_least_24h": (lag * step).min(1) >= 24,
-        "shorter_below_24h": (lag * step).min(1) < 24,
-        "6h_apart": np.ptp(lag, axis=1) == 1,
-    }
-    table: dict[str, Any] = {}
-    for group, members in groups.items():
-        if not members.any():  # few classes: no lag is that long
-            continue
-        table[group] = {"triplets": int(members.sum())}
-        for name, parts in right.items():
-            hit = np.concatenate(parts)[members]
-            low, high = block_bootstrap(hit, block[members])
-            own = np.concatenate(right["atmodist"])[members]
-            gain = block_bootstrap(own.astype(float) - hit, block[members])
-            table[group][name] = {
-                "accuracy": float(hit.mean()),
-                "95": [low, high],
-                "atmodist_gain_95": list(gain),
-            }
-    return table
-
-
-def fit_alpha(
-    scorer: Scorer, sampler: PairSampler, layer: str, count: int = 12_000
-) -> float:
-    """Fit the scale between distance and mean squared error, as the paper does.
-
-    Least squares over the longer half of the lags, of the mean distance of each lag
-    against the mean squared error of the same pairs in log-normalised fields.
-    """
-    n_lags = sampler.sampling.n_lags
-    sums = np.zeros((n_lags, 3))
-    for number in range(-(-count // _BATCH)):
-        batch = sampler.batch(number, _BATCH)
-        a, b = scorer.encode(batch.first, layer), scorer.encode(batch.second, layer)
-        x, y = (
-            scorer.normalize(torch.from_numpy(p)) for p in (batch.first, batch.second)
-        )
-        d = (a - b).square().flatten(1).mean(1).numpy()
-        m = (x - y).square().flatten(1).mean(1).numpy()
-        np.add.at(sums, batch.label, np.stack([np.ones_like(d), d, m], 1))
-    half = slice(n_lags // 2, None)
-    c, m = (sums[half, i] / sums[half, 0] for i in (1, 2))
-    return float((c * m).sum() / (c * c).sum())
-
-
-def write_json(result: dict[str, Any], path: str | Path) -> None:
-    """Write scores, readable by people as well."""
-    Path(path).write_text(json.dumps(result, indent=1) + "\n")
+def _joined(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}

@@ -2,42 +2,98 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from xatmo.training.scores.spaces import LABELS
 from xatmo.zoo import Card
 
 __all__ = ["model_page", "score_page"]
 
-_NAMES = {"atmodist": "AtmoDist", "rmse": "RMSE", "eof20": "20 EOFs", "ssim": "SSIM"}
 _GROUPS = {
     "all": "all triplets",
     "both_at_least_24h": "both lags at least 24 h",
     "shorter_below_24h": "shorter lag below 24 h",
-    "6h_apart": "lags one step apart",
 }
+_FEW_BLOCKS = 6
+# In the order of the page; square distances first, since their spread is larger.
+_CURVES = (
+    "atmodist", "l2", "eof20", "eof20_wind",
+    "atmodist_root", "rmse", "l1", "ssim", "rmse_wind",
+)  # fmt: skip
 
 
-def model_page(card: Card, scores: dict[str, Any], recipe: str) -> str:
-    """Return the text of ``models/<name>/README.md``."""
+def model_page(
+    card: Card,
+    scores: dict[str, Any],
+    recipe: str,
+    *,
+    figures: Mapping[str, Sequence[str]] | None = None,
+    curve: Sequence[dict[str, Any]] = (),
+    comparisons: Sequence[dict[str, Any]] = (),
+) -> str:
+    """Return the text of ``models/<name>/README.md``.
+
+    Parameters
+    ----------
+    card : Card
+    scores : dict
+        Results of ``evaluate``, by a name of the data.
+    recipe : str
+        Path of the recipe.
+    figures : dict, optional
+        Paths of figures beside the page: for each of ``scores``, and ``learning``.
+    curve : sequence of dict, optional
+        One per epoch: ``epoch``, ``train_ce``, ``val_ce``, ...
+    comparisons : sequence of dict, optional
+        Tables: ``title``, ``columns``, ``rows``, ``note``.
+    """
+    shown = figures or {}
     parts = [
         f"# {card.name} {card.version}\n\n{card.title}.",
         _use(card),
         _facts(card),
+        _reading(scores),
         "## Scores",
         _how_measured(card, recipe),
     ]
-    parts += [score_page(table) for table in scores.values()]
-    parts.append(_reading(scores))
+    for key, table in scores.items():
+        parts += [score_page(table), *map(_figure, shown.get(key, ()))]
+    if curve:
+        parts += [_learning(curve), *map(_figure, shown.get("learning", ()))]
+    parts += [_comparison(c) for c in comparisons]
     return "\n\n".join(parts) + "\n"
+
+
+def score_page(scores: dict[str, Any]) -> str:
+    """Return the tables of one evaluation as Markdown."""
+    c = scores["classification"]
+    level = f", {scores['level']}" if scores.get("level") else ""
+    parts = [
+        f"### {'; '.join(scores['data'])}{level}",
+        *_left_out(scores),
+        f"Naming the lag, {c['pairs']:,} pairs, {len(c['lags_hours'])} classes:",
+        _naming(c),
+        _by_group(c),
+        _confusion(c),
+        "Ordering accuracy: for lags a < b, how often d(t, t+a) < d(t, t+b):",
+        _ordering(scores["ordering"]),
+    ]
+    if "curves" in scores:
+        parts += [_curves_said(scores["curves"]), _curves(scores["curves"])]
+    return "\n\n".join(parts)
+
+
+# --- The model ----------------------------------------------------------------------
 
 
 def _how_measured(card: Card, recipe: str) -> str:
     return (
-        f"Measured by\n\n```\nxatmo release {recipe}\n```\n\n"
+        f"Measured by\n\n```\nxatmo release {recipe} --scores-only\n```\n\n"
         "on patches at random places (centres within "
-        f"{card.grid.latitude_limit:g}° of the equator) and times; the intervals are "
-        "95 % of a bootstrap over blocks of three days. All numbers, with the "
-        "confusion matrices, are in `scores.json`."
+        f"{card.grid.latitude_limit or 90:g}° of the equator) and times; the intervals "
+        "are 95 % of a bootstrap over blocks of three days. All numbers, with the "
+        "confusion matrices by season and latitude, are in `scores.json`."
     )
 
 
@@ -55,9 +111,14 @@ def _facts(card: Card) -> str:
     trained = ", ".join(lv.level for lv in card.levels if lv.trained)
     measured = ", ".join(lv.level for lv in card.levels if not lv.trained)
     inputs = ", ".join(f"`{i.quantity}` ({i.units})" for i in card.inputs)
+    if any("vorticity" in i.quantity for i in card.inputs):
+        inputs += "; derived from winds where absent"
+    levels = f"trained at {trained}"
+    if measured:
+        levels += f"; normalisation only at {measured} (a warning says so)"
     rows = [
-        ("inputs", f"{inputs}; derived from winds where absent"),
-        ("levels", f"trained at {trained}"),
+        ("inputs", inputs),
+        ("levels", levels),
         ("grid", f"{fine:g} to {coarse:g}°, at least {_by(card.grid.patch)} points"),
         (
             "weights",
@@ -70,97 +131,213 @@ def _facts(card: Card) -> str:
         ("licence", card.licence),
         ("cite", card.citation),
     ]
-    if measured:
-        text = f"; normalisation only at {measured} (a warning says so)"
-        rows[1] = ("levels", rows[1][1] + text)
-    lines = "\n".join(f"| {name} | {value} |" for name, value in rows if value)
-    return f"| | |\n|---|---|\n{lines}"
+    return _table(["", ""], ([name, value] for name, value in rows if value))
 
 
 def _by(patch: tuple[int, int]) -> str:
     return f"{patch[0]} x {patch[1]}"
 
 
-def score_page(scores: dict[str, Any]) -> str:
-    """Return the tables of one evaluation as Markdown."""
-    c = scores["classification"]
+def _learning(curve: Sequence[dict[str, Any]]) -> str:
+    held = [row for row in curve if row.get("val_ce") is not None]
+    last = curve[-1]
+    lines = ["## Learning curve", "", f"{len(curve)} epochs"]
+    if speeds := [r["pairs_per_second"] for r in curve if r.get("pairs_per_second")]:
+        lines[-1] += f", {sorted(speeds)[len(speeds) // 2]:,.0f} pairs a second"
+    lines[-1] += f"; training cross-entropy {_number(last.get('train_ce'))} at the end"
+    if held:
+        best = min(held, key=lambda row: row["val_ce"])
+        lines[-1] += (
+            f", held out {_number(held[-1]['val_ce'])} "
+            f"(lowest {_number(best['val_ce'])} in epoch {best['epoch']})"
+        )
+    lines[-1] += "."
+    names = ("train_ce", "val_ce", "train_accuracy", "val_accuracy")
+    some = held[:: max(1, len(held) // 8)] or list(curve[:: max(1, len(curve) // 8)])
+    if held and some[-1] is not held[-1]:
+        some.append(held[-1])
+    heads = ["epoch", "cross-entropy", "held out", "accuracy", "held out"]
+    rows = ([str(r["epoch"]), *(_number(r.get(n)) for n in names)] for r in some)
+    return "\n".join(lines) + "\n\n" + _table(heads, rows)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _comparison(told: dict[str, Any]) -> str:
+    table = _table(told["columns"], ([_cell(v) for v in row] for row in told["rows"]))
+    note = f"\n\n{told['note']}" if told.get("note") else ""
+    return f"## {told['title']}\n\n{table}{note}"
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _figure(path: str) -> str:
+    return f"![{path.rpartition('/')[2].removesuffix('.png')}]({path})"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+# --- One evaluation -----------------------------------------------------------------
+
+
+def _left_out(scores: dict[str, Any]) -> list[str]:
+    """What a reader has to know before the numbers."""
+    said = []
+    if missing := scores.get("lags_missing_hours"):
+        lags = ", ".join(map(str, missing))
+        said.append(f"The data have no pairs {lags} h apart: those lags are left out.")
+    if not scores.get("level_trained", True):
+        said.append("The model was not trained at this level.")
+    if (blocks := scores["classification"]["blocks"]) < _FEW_BLOCKS:
+        said.append(
+            f"With {blocks} block{'s' if blocks > 1 else ''} of three days the "
+            "intervals are narrower than they should be."
+        )
+    if isinstance(scores.get("reference"), str):
+        said.append("The EOFs are those of these data, which favours them.")
+    return [" ".join(said)] if said else []
+
+
+def _naming(c: dict[str, Any]) -> str:
     low, high = c["accuracy_95"]
-    head = f"### {'; '.join(scores['data'])}\n\n"
-    table = (
-        f"Naming the lag, {c['pairs']:,} pairs, {len(c['lags_hours'])} classes:\n\n"
-        "| | model | chance |\n|---|---|---|\n"
-        f"| accuracy | {c['accuracy']:.3f} ({low:.3f} to {high:.3f}) | "
-        f"{c['accuracy_chance']:.3f} |\n"
-        f"| within one class | {c['within_one_class']:.3f} | "
-        f"{_within_chance(len(c['lags_hours'])):.3f} |\n"
-        f"| top-3 accuracy | {c['top3']:.3f} | {c['top3_chance']:.3f} |\n"
-        f"| cross-entropy | {c['cross_entropy']:.3f} | "
-        f"{c['cross_entropy_chance']:.3f} |\n\n"
+    interval = f"{c['accuracy']:.3f} ({low:.3f} to {high:.3f})"
+    rows = [
+        ["accuracy", interval, f"{c['accuracy_chance']:.3f}"],
+        [
+            "within one class",
+            f"{c['within_one_class']:.3f}",
+            f"{c['within_one_class_chance']:.3f}",
+        ],
+        ["top-3 accuracy", f"{c['top3']:.3f}", f"{c['top3_chance']:.3f}"],
+        [
+            "cross-entropy",
+            f"{c['cross_entropy']:.3f}",
+            f"{c['cross_entropy_chance']:.3f}",
+        ],
+    ]
+    return _table(["", "model", "chance"], rows)
+
+
+def _by_group(c: dict[str, Any]) -> str:
+    groups = [(f"{g['lag_hours']} h", g) for g in c["by_lag"]]
+    groups += [*c["by_season"].items(), *c["by_band"].items()]
+    heads = ["", "pairs", "accuracy", "within one class", "top-3", "cross-entropy"]
+    rows = []
+    for name, g in groups:
+        low, high = g["accuracy_95"]
+        rows.append(
+            [
+                name,
+                f"{g['pairs']:,}",
+                f"{g['accuracy']:.3f} ({low:.3f} to {high:.3f})",
+                f"{g['within_one_class']:.3f}",
+                f"{g['top3']:.3f}",
+                f"{g['cross_entropy']:.3f}",
+            ]
+        )
+    said = (
+        "By lag, by season of the first state (months; the same all over the globe), "
+        f"and by latitude of the patch's centre; {c['blocks']} blocks of three days:"
     )
-    return head + table + _confusion(c) + "\n\n" + _ordering(scores["ordering"])
-
-
-def _within_chance(n: int) -> float:
-    return (3 * n - 2) / n**2
+    return f"{said}\n\n{_table(heads, rows)}"
 
 
 def _confusion(c: dict[str, Any]) -> str:
     lags = c["lags_hours"]
-    lines = [
-        "Confusion, per cent of each true lag (rows; h):",
-        "",
-        "| true | " + " | ".join(map(str, lags)) + " |",
-        "|---" * (len(lags) + 1) + "|",
-    ]
+    rows = []
     for lag, row in zip(lags, c["confusion"], strict=True):
-        share = [round(100 * n / max(1, sum(row))) for n in row]
-        lines.append(f"| **{lag}** | " + " | ".join(map(str, share)) + " |")
-    return "\n".join(lines)
+        if sum(row):
+            share = [str(round(100 * n / sum(row))) for n in row]
+            rows.append([f"**{lag}**", *share])
+    table = _table(["true", *map(str, lags)], rows)
+    return f"Confusion, per cent of each true lag (rows; h):\n\n{table}"
 
 
 def _ordering(groups: dict[str, Any]) -> str:
-    names = [n for n in _NAMES if n in groups["all"]]
-    lines = [
-        "Ordering accuracy: for lags a < b, how often d(t, t+a) < d(t, t+b):",
-        "",
-        "| | triplets | " + " | ".join(_NAMES[n] for n in names) + " |",
-        "|---" * (len(names) + 2) + "|",
-    ]
+    names = [n for n in LABELS if n in groups["all"]]
+    rows = []
     for key, table in groups.items():
         cells = []
         for n in names:
             low, high = table[n]["95"]
             cells.append(f"{table[n]['accuracy']:.3f} ({low:.3f} to {high:.3f})")
-        lines.append(
-            f"| {_GROUPS[key]} | {table['triplets']:,} | " + " | ".join(cells) + " |"
+        rows.append([_group_name(key), f"{table['triplets']:,}", *cells])
+    return _table(["", "triplets", *(LABELS[n] for n in names)], rows)
+
+
+def _group_name(key: str) -> str:
+    return _GROUPS.get(key, "lags one step apart")
+
+
+def _curves_said(c: dict[str, Any]) -> str:
+    return (
+        "Distance against lag: what share of the value at the longest lag is reached "
+        "at 24 h (less means that it keeps growing), and standard deviation over mean "
+        f"at the shortest, at the middle and at the longest lag ({_three_lags(c)} h). "
+        "A square spreads twice as widely as its root: compare like with like."
+    )
+
+
+def _three_lags(c: dict[str, Any]) -> str:
+    lags = c["lags_hours"]
+    return ", ".join(str(lags[i]) for i in (0, (len(lags) - 1) // 2, -1))
+
+
+def _curves(c: dict[str, Any]) -> str:
+    rows = []
+    for name in _CURVES:
+        curve = c["metrics"].get(name)
+        if curve is None:
+            continue
+        share = curve.get("share_at_24h")
+        spread = curve["variation"]
+        some = [spread[i] for i in (0, (len(spread) - 1) // 2, -1)]
+        squared = name in ("atmodist", "l2", "eof20", "eof20_wind")
+        rows.append(
+            [
+                LABELS[name],
+                "square" if squared else "" if name == "ssim" else "linear",
+                f"{curve['alpha']:.4g}",
+                "" if share is None else f"{share:.2f}",
+                *(f"{v:.2f}" for v in some),
+            ]
         )
-    return "\n".join(lines)
+    heads = ["", "", "α", "at 24 h", *(f"{h} h" for h in _three_lags(c).split(", "))]
+    return _table(heads, rows)
 
 
 def _reading(scores: dict[str, Any]) -> str:
     """Say where AtmoDist wins and where it does not, by paired differences."""
-    how = (
-        "Against the best plain distance on the same triplets; a difference counts "
-        "where its 95 % interval excludes zero."
-    )
-    lines = [
-        "## Where AtmoDist wins, and where not",
-        "",
-        how,
-        "",
-        "| data | triplets | AtmoDist | best plain distance | verdict |",
-        "|---|---|---|---|---|",
-    ]
+    rows = []
     for table in scores.values():
         title = "; ".join(table["data"])
         for key, group in table["ordering"].items():
-            plain = [n for n in _NAMES if n != "atmodist" and n in group]
+            plain = [n for n in LABELS if n != "atmodist" and n in group]
             rival = max(plain, key=lambda n: group[n]["accuracy"])
             low, high = group[rival]["atmodist_gain_95"]
             verdict = "wins" if low > 0 else "loses" if high < 0 else "level"
-            lines.append(
-                f"| {title} | {_GROUPS[key]} | {group['atmodist']['accuracy']:.3f} | "
-                f"{group[rival]['accuracy']:.3f} ({_NAMES[rival]}) | {verdict} |"
+            rows.append(
+                [
+                    title,
+                    _group_name(key),
+                    f"{group['atmodist']['accuracy']:.3f}",
+                    f"{group[rival]['accuracy']:.3f} ({LABELS[rival]})",
+                    verdict,
+                ]
             )
             title = ""
-    return "\n".join(lines)
+    heads = ["data", "triplets", "AtmoDist", "best plain distance", "verdict"]
+    return (
+        "## Where AtmoDist wins, and where not\n\n"
+        "How often the longer of two lags gives the larger distance, against the best "
+        "plain distance on the same triplets; a difference counts where its 95 % "
+        f"interval excludes zero.\n\n{_table(heads, rows)}"
+    )

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -36,6 +37,8 @@ class PairClassifier(L.LightningModule):
         self.network: Any = network.to(memory_format=torch.channels_last)  # type: ignore
         self.normalizers = normalizers
         self.settings = optimizer
+        self._plateau: torch.optim.lr_scheduler.ReduceLROnPlateau | None = None
+        self._resumed: dict[str, Any] | None = None
 
     def normalize(self, x: Tensor, level: Tensor) -> Tensor:
         """Physical (B, C, H, W) to normalised, each sample by its level."""
@@ -58,16 +61,8 @@ class PairClassifier(L.LightningModule):
         cross_entropy = F.cross_entropy(logits, batch["label"])
         loss = cross_entropy + self._penalty()
         accuracy = (logits.argmax(1) == batch["label"]).float().mean()
-        size = len(logits)
-        self.log("train_loss", loss, on_epoch=True, on_step=False, batch_size=size)
-        self.log(
-            "train_ce", cross_entropy, on_epoch=True, on_step=False, prog_bar=True,
-            batch_size=size,
-        )  # fmt: skip
-        self.log(
-            "train_accuracy", accuracy, on_epoch=True, on_step=False, prog_bar=True,
-            batch_size=size,
-        )  # fmt: skip
+        self._log_epoch(train_loss=loss)
+        self._log_epoch(prog_bar=True, train_ce=cross_entropy, train_accuracy=accuracy)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
@@ -79,7 +74,7 @@ class PairClassifier(L.LightningModule):
             "val_accuracy": (logits.argmax(1) == label).float().mean(),
             "val_top3": top3,
         }
-        self.log_dict(values, prog_bar=True, batch_size=len(logits), sync_dist=True)
+        self._log_epoch(prog_bar=True, **values)
 
     def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
         """Clip each tensor by its own norm (Keras' clipnorm), penalty included."""
@@ -89,31 +84,66 @@ class PairClassifier(L.LightningModule):
                 torch.nn.utils.clip_grad_norm_([parameter], limit)
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """SGD or AdamW; the rate is held during the warm start."""
+        """SGD or AdamW. The schedule is ours: see :meth:`on_train_epoch_end`."""
         s = self.settings
         optimizer = self._optimizer()
-        schedule: Any
-        if s.schedule == "cosine":
-            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._cosine)
-            plan = {"scheduler": schedule, "interval": "step"}
-            return {"optimizer": optimizer, "lr_scheduler": plan}
-        schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer,
-            factor=0.1,
-            patience=s.plateau_patience,
-            threshold=s.plateau_delta,
-            threshold_mode="abs",
-            min_lr=1e-5,
-        )
-        plan = {"scheduler": schedule, "monitor": "train_loss", "strict": False}
-        return {"optimizer": optimizer, "lr_scheduler": plan}
+        if s.schedule == "plateau":
+            # Keras lowers the rate in the epoch that fills its patience, torch after.
+            self._plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(
+                optimizer,
+                factor=0.1,
+                patience=max(0, s.plateau_patience - 1),
+                threshold=s.plateau_delta,
+                threshold_mode="abs",
+                min_lr=1e-5,
+            )
+            if self._resumed:
+                self._plateau.load_state_dict(self._resumed)
+        return {"optimizer": optimizer}
 
-    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Leave the rate alone until the warm start is over."""
-        if metric is None:
-            scheduler.step()
-        elif self.current_epoch >= self.settings.warm_epochs:
-            scheduler.step(metric)
+    def on_train_batch_start(self, batch: Any, index: int) -> None:
+        """Make a step what its number says: its dropout, and its rate on a cosine."""
+        step = self.global_step
+        key = [self.settings.seed, 5, step, self.global_rank]
+        seed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+        torch.manual_seed(int(seed))
+        if self.settings.schedule == "cosine":
+            rate = self.settings.learning_rate * self._cosine(step)
+            for group in self._groups():
+                group["lr"] = rate
+
+    def on_train_epoch_end(self) -> None:
+        """Lower the rate on a plateau, once the warm start is over.
+
+        Lightning would do so after the checkpoint, which a resumed run would miss.
+        """
+        self._log_epoch(learning_rate=self._groups()[0]["lr"])
+        if self._plateau and self.current_epoch >= self.settings.warm_epochs:
+            self._plateau.step(float(self.trainer.callback_metrics["train_loss"]))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what the schedule remembers."""
+        if self._plateau:
+            checkpoint["plateau"] = self._plateau.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember it for when the optimizer is made."""
+        self._resumed = checkpoint.get("plateau")
+
+    def _groups(self) -> list[dict[str, Any]]:
+        optimizer: Any = self.optimizers()
+        return optimizer.param_groups
+
+    def _log_epoch(self, prog_bar: bool = False, **values: Any) -> None:
+        """Log means over the epoch and over all processes."""
+        self.log_dict(
+            values,
+            prog_bar=prog_bar,
+            on_step=False,
+            on_epoch=True,
+            batch_size=self.settings.batch_size,
+            sync_dist=True,
+        )
 
     def _penalty(self) -> Tensor | float:
         """The penalty on kernels; AdamW has its decay in the step itself."""

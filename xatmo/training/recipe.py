@@ -73,6 +73,9 @@ class Sampling:
     shuffle_buffer: int = 2048
     """Pairs that a stream shuffles in memory."""
 
+    def __post_init__(self) -> None:
+        _check_choice("sampling", "order", self.order, ("auto", "random", "stream"))
+
 
 @dataclass(frozen=True)
 class Optimizer:
@@ -110,18 +113,18 @@ class Optimizer:
     seed: int = 20230221
 
     def __post_init__(self) -> None:
-        _check_choice("method", self.method, ("sgd", "adamw"))
-        _check_choice("schedule", self.schedule, ("plateau", "cosine"))
+        _check_choice("optimizer", "method", self.method, ("sgd", "adamw"))
+        _check_choice("optimizer", "schedule", self.schedule, ("plateau", "cosine"))
 
 
-def _check_choice(key: str, value: str, choices: tuple[str, ...]) -> None:
+def _check_choice(table: str, key: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        msg = f"[optimizer] {key} cannot be {value!r}."
+        msg = f"[{table}] {key} cannot be {value!r}."
         raise OptionError(
             msg,
             found=f"{key} = {value!r}",
             needed=" or ".join(map(repr, choices)),
-            hint=f'{key} = "{choices[0]}", as in train/atmodist/paper.toml',
+            hint=f'{key} = "{choices[0]}"',
         )
 
 

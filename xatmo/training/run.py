@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
 
 from xatmo.errors import ModelNotFoundError, OptionError
-from xatmo.fields import find_axes
 from xatmo.nets import ARCHITECTURES
 from xatmo.nets.normalization import SignLog
+from xatmo.training.checkpoints import (
+    EveryEpoch,
+    WholeFiles,
+    check_unchanged,
+    find_checkpoint,
+    write_run,
+)
+from xatmo.training.checks import check_classes, check_devices, on_data, warn_of_grid
 from xatmo.training.data import PairData
+from xatmo.training.logs import Throughput, write_curve
 from xatmo.training.module import PairClassifier
-from xatmo.training.prepare import fit_normalization, open_source, prepare_source
+from xatmo.training.parallel import SharedStatistics
+from xatmo.training.prepare import fit_normalization, prepare_source
 from xatmo.training.recipe import Recipe, Source, read_recipe
-from xatmo.training.sampling import FieldStore, PairSampler
+from xatmo.training.sampling import FieldStore, PairSampler, open_stores
 from xatmo.zoo import load_model
 
 __all__ = ["build_network", "load_initial", "network_state", "prepare_all", "train"]
@@ -33,8 +39,11 @@ def train(
     recipe_path: str | Path,
     *,
     data: str | None = None,
+    level: str | None = None,
+    coarsen: int = 1,
     out: str | Path = "runs",
     devices: int = 1,
+    accelerator: str = "auto",
     max_epochs: int | None = None,
     stop_after: int | None = None,
     progress: bool = True,
@@ -47,11 +56,18 @@ def train(
     data : str, optional
         Train on this file or store in place of the recipe's sources; the last tenth of
         its period is held out.
+    level : str, optional
+        Of ``data``, if these have several, such as ``"850 hPa"``.
+    coarsen : int
+        Train on means of so many rows and columns of ``data``.
     out : path
         The run goes into ``<out>/<name>``: prepared data, logs (CSV and TensorBoard),
-        checkpoints, ``run.json`` with the constants.
+        checkpoints, ``run.json`` with the constants, ``curve.json``.
     devices : int
-        GPUs, or processes on a CPU.
+        GPUs, or processes on a CPU. The recipe's ``batch_size`` is that of each: two
+        devices do what one does with twice the batch.
+    accelerator : str
+        ``"auto"``, ``"cpu"`` or ``"gpu"``.
     max_epochs : int, optional
         In place of the recipe's.
     stop_after : int, optional
@@ -64,29 +80,32 @@ def train(
     Path
         The folder of the run.
     """
-    recipe = read_recipe(recipe_path)
-    if data is not None:
-        recipe = _on(recipe, data)
-    if max_epochs is not None:
-        settings = replace(recipe.optimizer, epochs=max_epochs)
-        recipe = replace(recipe, optimizer=settings)
+    recipe = _asked(read_recipe(recipe_path), data, level, coarsen, max_epochs)
+    check_classes(recipe)
+    check_devices(devices, accelerator)
     folder = Path(out) / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
     levels, train_pairs, held_out = prepare_all(recipe, folder)
+    warn_of_grid(recipe, train_pairs.stores)
+    checkpoint = find_checkpoint(folder / "checkpoints")
+    if checkpoint:
+        check_unchanged(recipe, levels, folder)
+    else:
+        write_run(recipe, levels, folder)
     L.seed_everything(recipe.optimizer.seed)
     normalizers = [_normalizer(recipe, c) for c in levels.values()]
-    last = folder / "checkpoints" / "last.ckpt"
     network = build_network(recipe)
-    if recipe.init_from and not last.exists():
+    if recipe.init_from and not checkpoint:
         load_initial(network, recipe.init_from, Path(out))
     module = PairClassifier(network, normalizers, recipe.optimizer)
-    trainer = _trainer(recipe, folder, devices, stop_after, progress)
+    trainer = _trainer(recipe, folder, devices, accelerator, stop_after, progress)
     trainer.fit(
         module,
         PairData(train_pairs, held_out, recipe.optimizer),
-        ckpt_path=str(last) if last.exists() else None,
+        ckpt_path=str(checkpoint) if checkpoint else None,
         weights_only=True,
     )
+    write_curve(folder)
     return folder
 
 
@@ -100,14 +119,16 @@ def prepare_all(
         return [prepare_source(s, recipe.quantities, folder / "data") for s in sources]
 
     paths = prepared(recipe.train)
-    stores = [FieldStore(path) for path in paths]
+    stores = open_stores(paths, recipe.sampling)
     levels: dict[str, dict[str, Any]] = {}
     for level in dict.fromkeys(store.level for store in stores):
-        # The native grid sets the constants; coarser copies are read with the same.
+        # The first grid sets the constants; copies on others are read with the same.
+        here = [i for i, store in enumerate(stores) if store.level == level]
+        grid = recipe.train[here[0]].coarsen, recipe.train[here[0]].spacing
         native = [
-            path
-            for path, store, source in zip(paths, stores, recipe.train, strict=True)
-            if store.level == level and source.coarsen == 1
+            paths[i]
+            for i in here
+            if (recipe.train[i].coarsen, recipe.train[i].spacing) == grid
         ]
         levels[level] = {"trained": True, **fit_normalization(native, alpha)}
     trained = list(levels)
@@ -120,9 +141,8 @@ def prepare_all(
     held_out = None
     if recipe.validation:
         plain = replace(recipe.sampling, mirror=False)
-        kept = [FieldStore(path) for path in prepared(recipe.validation)]
+        kept = open_stores(prepared(recipe.validation), plain)
         held_out = PairSampler(kept, [1.0] * len(kept), trained, plain, seed + 1)
-    _write_run(recipe, levels, folder)
     return levels, pairs, held_out
 
 
@@ -174,36 +194,39 @@ def network_state(checkpoint: Path) -> dict[str, Tensor]:
     return {key.removeprefix("network."): value for key, value in state}
 
 
-def _write_run(recipe: Recipe, levels: dict[str, dict[str, Any]], folder: Path) -> None:
-    told = {"recipe": asdict(recipe), "levels": levels}
-    (folder / "run.json").write_text(json.dumps(told, indent=1, default=list))
-
-
 def _normalizer(recipe: Recipe, constants: dict[str, Any]) -> SignLog:
     values = {k: v for k, v in constants.items() if k != "trained"}
     return SignLog(**values, alpha=recipe.normalization["alpha"])
 
 
 def _trainer(
-    recipe: Recipe, folder: Path, devices: int, stop: int | None, progress: bool
+    recipe: Recipe,
+    folder: Path,
+    devices: int,
+    accelerator: str,
+    stop: int | None,
+    progress: bool,
 ) -> L.Trainer:
     s = recipe.optimizer
-    checkpoints = folder / "checkpoints"
+    gpu = accelerator != "cpu" and torch.cuda.is_available()
+    several = devices > 1
     return L.Trainer(
-        max_epochs=stop or s.epochs,
-        accelerator="auto",
+        max_epochs=min(stop or s.epochs, s.epochs),
+        accelerator="gpu" if gpu else "cpu",
         devices=devices,
-        precision=s.precision,
+        # Started by us, not by running the user's script or notebook once more.
+        strategy="ddp_spawn" if several else "auto",
+        precision=_precision(s.precision, gpu),  # type: ignore[arg-type]
+        sync_batchnorm=several and gpu,
+        plugins=[WholeFiles(), *([SharedStatistics()] if several and not gpu else [])],
         logger=[
             # One version per start: what a resumed run writes joins what there is.
-            CSVLogger(folder, name="csv"),
+            CSVLogger(folder, name="csv", flush_logs_every_n_steps=1),
             TensorBoardLogger(folder, name="tensorboard"),
         ],
-        callbacks=[
-            ModelCheckpoint(checkpoints, save_last=True, save_top_k=0),
-            LearningRateMonitor("epoch"),
-        ],
+        callbacks=[Throughput(), EveryEpoch(folder / "checkpoints")],
         reload_dataloaders_every_n_epochs=1,
+        use_distributed_sampler=False,  # each process draws its own part
         check_val_every_n_epoch=s.validate_every,
         num_sanity_val_steps=0,
         enable_progress_bar=progress,
@@ -212,20 +235,34 @@ def _trainer(
     )
 
 
-def _on(recipe: Recipe, path: str) -> Recipe:
-    """The recipe on one data set: the last part held out, behind a gap.
+def _precision(wanted: str, gpu: bool) -> str:
+    if wanted != "auto":
+        return wanted
+    if not gpu:
+        return "32-true"
+    native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if native else "16-mixed"
 
-    A tenth of the period is held out, but at least twice the longest lag; the gap is
-    as long as that lag, so that no pair reaches from one part into the other.
-    """
-    ds = open_source(Source(path))
-    times = ds.indexes[str(find_axes(ds).time)]
-    longest = dt.timedelta(hours=recipe.sampling.step_hours * recipe.sampling.n_lags)
-    period = times[-1] - times[0]
-    cut = times[-1] - max(period / 10, 2 * longest)
-    return replace(
-        recipe,
-        train=(Source(path, end=str(cut - longest)),),
-        validation=(Source(path, start=str(cut)),),
-        constants=(),
-    )
+
+def _asked(
+    recipe: Recipe,
+    data: str | None,
+    level: str | None,
+    coarsen: int,
+    max_epochs: int | None,
+) -> Recipe:
+    """The recipe with what the call asks for in place of its own."""
+    if data is not None:
+        recipe = on_data(recipe, Source(data, level=level, coarsen=coarsen))
+    elif level is not None or coarsen != 1:
+        msg = "A level or a coarser grid can be chosen for data of the call only."
+        raise OptionError(
+            msg,
+            found="--level or --coarsen without --data",
+            needed="--data, or level and coarsen for each source of the recipe",
+            hint='level = "850 hPa" below [[data.train]] in the recipe',
+        )
+    if max_epochs is not None:
+        settings = replace(recipe.optimizer, epochs=max_epochs)
+        recipe = replace(recipe, optimizer=settings)
+    return recipe

@@ -7,21 +7,28 @@ sees what it would have seen.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 import zarr
 
-from xatmo.errors import TimeAxisError
+from xatmo.errors import GridError, LevelError, TimeAxisError
 from xatmo.training.recipe import Sampling
 
-__all__ = ["Batch", "FieldStore", "PairSampler", "Triplets", "mirror_signs"]
+__all__ = [
+    "Batch",
+    "FieldStore",
+    "Pair",
+    "PairSampler",
+    "Triplets",
+    "mirror_signs",
+    "open_stores",
+]
 
-# North and south exchanged, these change their sign.
-_ODD = {"atmosphere_relative_vorticity", "northward_wind"}
 # Weather of the same three days is one sample, not many.
 _BLOCK_SECONDS = 3 * 86400
 
@@ -99,13 +106,18 @@ class FieldStore:
             self.latitude = ds["latitude"].values
             self.level = str(ds.attrs["level"])
             self.periodic = bool(ds.attrs["periodic"])
-            self.quantities = tuple(ds.attrs.get("quantities", ()))
-            self.spacing = tuple(ds.attrs.get("spacing", ()))
+            self.quantities = tuple(ds.attrs["quantities"])
+            self.spacing = tuple(ds.attrs["spacing"])
         self.fields = zarr.open_array(self.path / "fields", mode="r")
         self._cache: OrderedDict[int, np.ndarray] = OrderedDict()
         slice_bytes = int(np.prod(self.fields.shape[1:])) * 4
         self.nbytes = slice_bytes * self.times.size
         self._capacity = max(2, cache_bytes // slice_bytes)
+
+    @property
+    def name(self) -> str:
+        """Name of the file that the fields are from."""
+        return self.path.stem.rpartition("-")[0] or self.path.stem
 
     def __reduce__(self) -> tuple[object, ...]:
         # Another process opens the store anew, and fills a cache of its own.
@@ -162,11 +174,8 @@ class PairSampler:
     ) -> None:
         self.stores, self.sampling, self.seed = stores, sampling, seed
         self.weights, self.levels = weights, levels
-        _check_order(sampling)
-        names = stores[0].quantities
-        signs = [-1.0 if name in _ODD else 1.0 for name in names] or [1.0, -1.0]
-        self.signs = np.array(signs, np.float32)[:, None, None]
-        self.level_index = [levels.index(store.level) for store in stores]
+        self.signs = mirror_signs(stores[0].quantities)
+        self.level_index = [_level_index(store, levels) for store in stores]
         seconds = sampling.step_hours * 3600
         self.pairs = [
             [store.starts((lag + 1) * seconds) for lag in range(sampling.n_lags)]
@@ -293,6 +302,18 @@ class PairSampler:
         return np.empty((size, channels, *self.sampling.patch), np.float32)
 
 
+def _level_index(store: FieldStore, levels: list[str]) -> int:
+    if store.level in levels:
+        return levels.index(store.level)
+    msg = f"{store.name} is at a level that is not trained on."
+    raise LevelError(
+        msg,
+        found=store.level,
+        needed=f"one of {', '.join(levels)}, whose constants are known",
+        hint=f'level = "{levels[0]}" for that source, or train at {store.level} too',
+    )
+
+
 def _check_every_lag(
     counts: np.ndarray, stores: list[FieldStore], sampling: Sampling
 ) -> None:
@@ -310,16 +331,19 @@ def _check_every_lag(
         )
 
 
-def _check_order(sampling: Sampling) -> None:
-    if sampling.order in ("auto", "random", "stream"):
-        return
-    msg = f"There is no order {sampling.order!r} to draw pairs in."
-    raise OptionError(
-        msg,
-        found=f"order = {sampling.order!r} in [sampling]",
-        needed='"auto", "random" or "stream"',
-        hint='order = "auto": random where the data fit into cache_mb, else a stream',
-    )
+def open_stores(paths: Sequence[Path], sampling: Sampling) -> list[FieldStore]:
+    """Open stores that share the memory for fields, each by its size."""
+    stores = [FieldStore(path) for path in paths]
+    memory = sampling.cache_mb * 2**20
+    total = sum(store.nbytes for store in stores)
+    shares = [int(memory * store.nbytes / total) for store in stores]
+    return [FieldStore(p, share) for p, share in zip(paths, shares, strict=True)]
+
+
+def mirror_signs(quantities: Sequence[str]) -> np.ndarray:
+    """Factors (C, 1, 1) of the channels when north and south are exchanged."""
+    signs = [-1.0 if name in _ANTISYMMETRIC else 1.0 for name in quantities]
+    return np.array(signs, np.float32)[:, None, None]
 
 
 def _seconds(times: np.ndarray) -> np.ndarray:
@@ -337,7 +361,7 @@ def _row_range(store: FieldStore, sampling: Sampling) -> tuple[int, int]:
         msg = "The grid is smaller than a patch."
         raise GridError(
             msg,
-            found=f"{points[0]} x {points[1]} points in {store.path.stem}",
+            found=f"{points[0]} x {points[1]} points in {store.name}",
             needed=f"at least {h} x {w}, the patch of the recipe",
             hint="take a larger region or a finer grid, or a smaller patch in "
             "[sampling] and [network]",

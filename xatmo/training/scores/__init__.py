@@ -1,0 +1,1 @@
+"""The parts of an evaluation: what is drawn, which distances, which tables."""

@@ -1,0 +1,129 @@
+"""A recipe's source as a lazy data set: one series of dates, on the grid asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cftime
+import numpy as np
+import xarray as xr
+
+from xatmo.errors import OptionError, TimeAxisError
+from xatmo.fields import Axes, find_axes
+from xatmo.training.recipe import Source
+
+__all__ = ["CHUNK", "open_source"]
+
+CHUNK = 16  # times read at once
+
+
+def open_source(source: Source) -> xr.Dataset:
+    """Open a source lazily: its period, on its (perhaps coarsened) grid.
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+        If xarray cannot open it.
+    xatmo.errors.TimeAxisError
+        If there is no series of dates, or nothing of it in the period.
+    """
+    path = source.resolve()
+    ds = _opened(path)
+    axes = find_axes(ds)
+    ds, time = _dated(ds, axes, path.name)
+    # Years of hours in one piece would not fit: a few times are read at once.
+    ds = _in_period(ds.chunk({time: CHUNK}), time, source, path.name)
+    if source.coarsen > 1:
+        blocks = {axes.latitude: source.coarsen, axes.longitude: source.coarsen}
+        ds = ds.coarsen(blocks, boundary="trim").mean()
+    if source.spacing:
+        ds = _interpolated(ds, str(axes.latitude), str(axes.longitude), source.spacing)
+    return ds
+
+
+def _interpolated(ds: xr.Dataset, lat: str, lon: str, spacing: float) -> xr.Dataset:
+    """Linear interpolation to a regular grid inside the old one; longitudes wrap."""
+    ds = ds.sortby([lat, lon])
+    y, x = ds[lat].values, ds[lon].values
+    rows = spacing * np.arange(np.ceil(y[0] / spacing), np.floor(y[-1] / spacing) + 1)
+    closed = x[-1] + 1.5 * (x[1] - x[0]) > x[0] + 360
+    if closed:
+        ds = xr.concat(
+            [ds, ds.isel({lon: [0]}).assign_coords({lon: [x[0] + 360]})], lon
+        )
+    end = x[0] + 360 if closed else x[-1] + spacing / 2
+    columns = np.arange(x[0], end - 1e-6, spacing)
+    return ds.chunk({lat: -1, lon: -1}).interp({lat: rows, lon: columns})
+
+
+def _opened(path: Path) -> xr.Dataset:
+    options: dict[str, Any] = {}
+    if path.is_dir():
+        options = {"engine": "zarr"}
+    elif path.suffix in {".grib", ".grb", ".grib2"}:
+        # No index file beside the data: the folder may not be ours to write to.
+        options = {"engine": "cfgrib", "backend_kwargs": {"indexpath": ""}}
+    try:
+        return xr.open_dataset(path, chunks={}, **options)
+    except Exception as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        msg = f"xarray cannot open {str(path)!r}."
+        raise OptionError(
+            msg,
+            found=reason,
+            needed="one netCDF or GRIB file, or one Zarr store",
+            hint=f"xr.open_dataset({str(path)!r}) shows all that xarray says",
+        ) from error
+
+
+def _dated(ds: xr.Dataset, axes: Axes, name: str) -> tuple[xr.Dataset, str]:
+    """Return the data with dates along time, in order and each once."""
+    time = axes.time
+    if time is None or time not in ds.dims:
+        msg = f"{name} has no time axis to take pairs from."
+        raise TimeAxisError(
+            msg,
+            found=f"dimensions {', '.join(map(str, ds.dims))}",
+            needed="a series with a time dimension",
+            hint="concatenate the states: xr.concat([...], dim='time')",
+        )
+    dates = [time, *(str(n) for n, c in ds.coords.items() if c.dims == (time,))]
+    dates = [n for n in dates if n in ds.coords and _are_dates(ds[n])]
+    if not dates:
+        msg = f"{time!r} of {name} holds no dates."
+        raise TimeAxisError(
+            msg,
+            found=f"{time} of type {ds[time].dtype}",
+            needed="dates, so that pairs are known to be some hours apart",
+            hint=f'ds["{time}"].attrs["units"] = "hours since 2000-01-01", then '
+            "xr.decode_cf(ds).to_zarr(...)",
+        )
+    if dates[0] != time:
+        ds = ds.swap_dims({time: dates[0]})
+    time = dates[0]
+    if not ds.indexes[time].is_monotonic_increasing:
+        ds = ds.sortby(time)
+    if not ds.indexes[time].is_unique:
+        ds = ds.drop_duplicates(time)
+    return ds, time
+
+
+def _are_dates(coord: xr.DataArray) -> bool:
+    if coord.dtype.kind == "M":
+        return bool(coord.notnull().all())
+    return coord.dtype == object and isinstance(coord.values[0], cftime.datetime)
+
+
+def _in_period(ds: xr.Dataset, time: str, source: Source, name: str) -> xr.Dataset:
+    chosen = ds.sel({time: slice(source.start, source.end)})
+    if chosen.sizes[time]:
+        return chosen
+    held = ds[time].values
+    msg = f"{name} has no times in the period that is asked for."
+    raise TimeAxisError(
+        msg,
+        found=f"times from {held[0]} to {held[-1]}" if held.size else "no times",
+        needed=f"some from {source.start or 'the first'} to {source.end or 'the last'}",
+        hint="start and end in the recipe's [[data...]] within the period of the data",
+    )
