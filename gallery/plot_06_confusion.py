@@ -7,9 +7,9 @@ trained for: name the hours between two states of the same patch. Every released
 brings the result on real data that it never saw, in ``scores.json`` beside its weights;
 ``xatmo evaluate`` measures the same on data of yours.
 
-The confusion matrix says more than an accuracy. Short lags are told apart; then the rows
-get wide, since weather two days from now can look like weather three days from now: that
-is the lack of predictability which the distance is built on.
+The confusion matrix says more than an accuracy. Short lags are told apart; then the
+rows get wide, since weather two days from now can look like weather three days from
+now: that is the lack of predictability which the distance is built on.
 """
 
 import json

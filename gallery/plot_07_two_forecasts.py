@@ -25,8 +25,8 @@ yesterday, today = ds.isel(time=12), ds.isel(time=16)
 persistence = yesterday.assign_coords(time=today.time)
 
 # %%
-# The other forecast moves each circle of latitude by what the zonal-mean wind makes of it
-# in a day, in degrees of longitude.
+# The other forecast moves each circle of latitude by what the zonal-mean wind makes of
+# it in a day, in degrees of longitude.
 metres_per_degree = 111_195 * np.cos(np.deg2rad(ds.lat))
 drift = yesterday.u.mean("lon") * 86_400 / metres_per_degree
 closed = xr.concat(

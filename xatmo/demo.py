@@ -13,11 +13,11 @@ import xarray as xr
 from xatmo.distances import distance
 from xatmo.embedding import embed
 from xatmo.errors import OptionError, TimeAxisError
-from xatmo.fields import Fields, Level, area_weights, recognise, restore
-from xatmo.matching import Prepared, prepare
+from xatmo.fields import Fields, Level, area_weights, read, recognise, restore
+from xatmo.matching import Prepared, model_for, prepare
 from xatmo.metrics import by_lag, lag_hours, pairwise_rmse
 from xatmo.sample import open_sample
-from xatmo.zoo import Card, load_model
+from xatmo.zoo import Card
 from xatmo.zoo.files import draft
 
 if TYPE_CHECKING:
@@ -78,6 +78,9 @@ def open_file(path: str | Path) -> xr.Dataset:
         ) from error
 
 
+_VORTICITY = "atmosphere_relative_vorticity"
+
+
 def run_demo(
     ds: xr.Dataset | None = None, *, model: str | None = None, level: Any = None
 ) -> Demo:
@@ -100,13 +103,13 @@ def run_demo(
         ``distance`` and ``rmse`` of all pairs.
     """
     ds = open_sample(chunks={}) if ds is None else ds
-    found = load_model(model, capability="distance")
+    found = model_for(ds, model, capability="distance")
     level = level or _preferred_level(ds, found.card)
     data = prepare(ds, found, capability="distance", level=level)
     left_out = _left_out(data.fields)
     ds = _one_series(ds, data)
-    data = prepare(ds, found, capability="distance", level=level)
-    vorticity = _vorticity(data.fields)
+    data = prepare(ds, found, capability="distance", level=level, warn=False)
+    vorticity = _vorticity(ds, data)
     result = xr.Dataset({"embedding": embed(ds, found, level=level)})
     time = data.fields.axes.time
     if time not in vorticity.dims or vorticity.sizes[time] < 2:
@@ -133,7 +136,7 @@ def _preferred_level(ds: xr.Dataset, card: Card) -> str | None:
 
 def _left_out(fields: Fields) -> str:
     """What of the data the demo does not look at, in words."""
-    time, field = fields.axes.time, _vorticity(fields)
+    time, field = fields.axes.time, next(iter(fields.data.values()))
     said = [
         f"{n - 1} of {n} along {dim}"
         for dim, n in field.sizes.items()
@@ -148,7 +151,7 @@ def _one_series(ds: xr.Dataset, data: Prepared) -> xr.Dataset:
     """One member of an ensemble, not too many times, in chunks of a few fields."""
     axes = data.fields.axes
     keep = {"latitude", "longitude", axes.time, axes.level}
-    more = [d for d in _vorticity(data.fields).dims if d not in keep]
+    more = [d for d in next(iter(data.fields.data.values())).dims if d not in keep]
     ds = ds.isel(dict.fromkeys(more, 0))
     if axes.time not in ds.dims:
         return ds.chunk()
@@ -164,8 +167,11 @@ def _one_series(ds: xr.Dataset, data: Prepared) -> xr.Dataset:
     return ds.chunk({axes.time: _FIELDS_PER_CHUNK})
 
 
-def _vorticity(fields: Fields) -> xr.DataArray:
-    return fields.at_level("atmosphere_relative_vorticity", 0)
+def _vorticity(ds: xr.Dataset, data: Prepared) -> xr.DataArray:
+    """Vorticity at the level that the model reads first: what is drawn."""
+    levels = data.fields.levels
+    fields = read(ds, [_VORTICITY], levels=levels, level=str(levels[0]))
+    return fields.at_level(_VORTICITY, 0)
 
 
 def _states(vorticity: xr.DataArray, fields: Fields, times: list[int]) -> xr.DataArray:

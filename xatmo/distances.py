@@ -11,7 +11,6 @@ import xarray as xr
 from xatmo.alignment import check_time, drop_conflicts, meet
 from xatmo.embedding import (
     cell_weights,
-    check_layer,
     check_reduce,
     dtype_of,
     embed_fields,
@@ -20,9 +19,9 @@ from xatmo.embedding import (
 from xatmo.errors import OptionError
 from xatmo.fields import Fields, restore
 from xatmo.fields.levels import describe_levels
-from xatmo.matching import Prepared, prepare
+from xatmo.matching import prepare, warn_of
 from xatmo.provenance import sign
-from xatmo.zoo import Model, load_model
+from xatmo.zoo import Model, check_layer, distance_scale
 
 __all__ = ["distance"]
 
@@ -104,9 +103,9 @@ def distance(
     Frozen({'time': 3, 'time_other': 3})
     """
     _check_arguments(other, pairwise, reduce, join)
-    found = load_model(model, capability="distance")
-    layer = check_layer(found.card, layer)
-    a = prepare(obj, found, capability="distance", level=level)
+    a = prepare(obj, model, capability="distance", level=level, warn=False)
+    layer = check_layer(a.card, layer)
+    warn_of(a)
     same = other is None or other is obj
     mine = a.fields
     if same:
@@ -124,7 +123,7 @@ def distance(
     second = first if same else embed_fields(replace(a, fields=theirs), layer)
     # The grids are equal to rounding: the coordinates of the first one stand.
     second = second.assign_coords({d: first[d].variable for d in _SPACE})
-    alpha, space = _scale(a, layer)
+    alpha, space = distance_scale(a.card, layer)
     weights = cell_weights(mine, a.card, layer)
     if pairwise:
         result = _pairwise(first, second, weights, str(mine.axes.time))
@@ -194,13 +193,6 @@ def _new_dims_first(result: xr.DataArray, fields: Fields) -> xr.DataArray:
     new = [d for d in result.dims if d not in fields.dims]
     lead = [time] if f"{time}_other" in new and time in result.dims else []
     return result.transpose(*lead, *new, ...)
-
-
-def _scale(data: Prepared, layer: str) -> tuple[float, str]:
-    table = data.card.distance
-    if table is None or layer not in table.alpha:
-        return 1.0, "not fitted"
-    return table.alpha[layer], table.space
 
 
 def _check_arguments(other: Any, pairwise: bool, reduce: str | None, join: str) -> None:

@@ -11,14 +11,13 @@ from xatmo.engine import Call, apply
 from xatmo.errors import OptionError
 from xatmo.fields import Fields, area_weights, cell_coordinates, restore
 from xatmo.fields.levels import describe_levels
-from xatmo.matching import Prepared, card_level, prepare
+from xatmo.matching import Prepared, card_level, prepare, warn_of
 from xatmo.options import get_options
 from xatmo.provenance import sign
-from xatmo.zoo import Card, Model, load_model
+from xatmo.zoo import Card, Model, check_layer
 
 __all__ = [
     "cell_weights",
-    "check_layer",
     "check_reduce",
     "dtype_of",
     "embed",
@@ -89,9 +88,9 @@ def embed(
     ('time', 'feature')
     """
     check_reduce(reduce, "embed")
-    found = load_model(model, capability="embed")
-    layer = check_layer(found.card, layer)
-    data = prepare(obj, found, capability="embed", level=level)
+    data = prepare(obj, model, capability="embed", level=level, warn=False)
+    layer = check_layer(data.card, layer)
+    warn_of(data)
     result = embed_fields(data, layer)
     if reduce == "mean":
         result = result.weighted(cell_weights(data.fields, data.card, layer)).mean(
@@ -174,22 +173,6 @@ def cell_weights(fields: Fields, card: Card, layer: str) -> xr.DataArray:
         dims=_CORE,
         coords={"latitude": latitude, "longitude": longitude},
     )
-
-
-def check_layer(card: Card, layer: str | None) -> str:
-    """Return the layer, or the model's default one."""
-    assert card.layers is not None  # noqa: S101 - cards that embed have layers
-    if layer is None:
-        return card.layers.names[0]
-    if layer not in card.layers.names:
-        msg = f"{card.name} has no layer {layer!r}."
-        raise OptionError(
-            msg,
-            found=f"layer={layer!r}",
-            needed=f"one of {', '.join(map(repr, card.layers.names))}",
-            hint=f"layer={card.layers.names[0]!r}",
-        )
-    return layer
 
 
 def check_reduce(reduce: str | None, verb: str) -> None:

@@ -19,6 +19,7 @@ from xatmo.nets.losses import FrozenEncoder, FrozenNormalization
 from xatmo.nets.normalization import SignLog, ZScore
 from xatmo.zoo.card import Card, Input, Level
 from xatmo.zoo.fitted import Normalization
+from xatmo.zoo.layers import check_layer, distance_scale
 from xatmo.zoo.model import Model, load_model
 from xatmo.zoo.runtime import normalizer
 
@@ -158,8 +159,8 @@ class AtmoDistLoss(nn.Module):
             normalization = None
         card = found.card
         self.model = found
-        self.layer = _layer(card, layer)
-        fitted, space = _scale(card, self.layer)
+        self.layer = check_layer(card, layer)
+        fitted, space = distance_scale(card, self.layer)
         self.alpha = fitted if alpha is None else _factor("alpha", alpha, above=True)
         self.alpha_space = space if alpha is None else "given by the caller"
         self.pixel_weight = _factor("pixel_weight", pixel_weight)
@@ -172,7 +173,7 @@ class AtmoDistLoss(nn.Module):
                 self.level, normalization = entry.level, normalizer(card, entry)
             self.normalize = _as_module(normalization)
         self.encoder = FrozenEncoder(_encoder(found), self.layer)
-        assert card.layers is not None  # noqa: S101 - as _layer has found
+        assert card.layers is not None  # noqa: S101 - as check_layer has found
         self._stride = card.layers.stride[self.layer]
 
     @property
@@ -279,28 +280,6 @@ def _encoder(model: Model) -> Encoder:
         needed="a model of the architecture 'atmodist'",
         hint="AtmoDistLoss(), with the default model",
     )
-
-
-def _layer(card: Card, layer: str | None) -> str:
-    names = card.layers.names if card.layers is not None else ()
-    if layer is None and names:
-        return names[0]
-    if layer in names:
-        return layer
-    msg = f"{card.name} has no layer {layer!r}."
-    raise OptionError(
-        msg,
-        found=f"layer={layer!r}",
-        needed=f"one of {', '.join(map(repr, names))}",
-        hint=f"AtmoDistLoss(layer={names[0]!r})" if names else "another model",
-    )
-
-
-def _scale(card: Card, layer: str) -> tuple[float, str]:
-    table = card.distance
-    if table is None or layer not in table.alpha:
-        return 1.0, "not fitted"
-    return table.alpha[layer], table.space
 
 
 def _level(card: Card, level: str | float | None) -> Level:

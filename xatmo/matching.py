@@ -19,7 +19,15 @@ from xatmo.gridfit import grid_problem
 from xatmo.zoo import Card, Model, list_models, load_model
 from xatmo.zoo.card import Level as CardLevel
 
-__all__ = ["Prepared", "card_level", "outside", "prepare", "why_not"]
+__all__ = [
+    "Prepared",
+    "card_level",
+    "model_for",
+    "outside",
+    "prepare",
+    "warn_of",
+    "why_not",
+]
 
 # Constants are for one grid: the spread of a derivative grows with finer spacing.
 _SAME_SPACING = 0.02
@@ -49,7 +57,7 @@ def prepare(
     """Find the model, read its inputs from the data, and check that they fit.
 
     With ``warn`` False nothing is said of levels that the model was not trained at:
-    somebody else has.
+    that is left to :func:`warn_of`.
 
     Raises
     ------
@@ -60,19 +68,37 @@ def prepare(
     try:
         fields = _read(obj, found.card, level)
     except FieldNotFoundError:
-        sibling = _sibling(obj, found.card, capability) if model is None else None
-        if sibling is None:
+        default, found = found, model_for(obj, model, capability=capability)
+        if found == default:
             raise
-        found = load_model(sibling, capability=capability)
         fields = _read(obj, found.card, level)
     card = found.card
     problem = grid_problem(fields.grid, fields.axes, card)
     if problem:
         raise problem
+    data = Prepared(_with_notes(fields, card), found)
     if warn:
-        _warn_untrained(fields, card)
-        _warn_other_spacing(fields, card)
-    return Prepared(_with_notes(fields, card), found)
+        warn_of(data)
+    return data
+
+
+def warn_of(data: Prepared) -> None:
+    """Say what the model was not trained for, though it reads it."""
+    _warn_untrained(data.fields, data.card)
+    _warn_other_spacing(data.fields, data.card)
+
+
+def model_for(obj: Any, model: str | Model | None, *, capability: str) -> Model:
+    """Return the model that is named, or the default one that the data are for.
+
+    Where the data lack what the default model reads, a model of the same kind may read
+    what they hold: vorticity and divergence in place of winds.
+    """
+    found = load_model(model, capability=capability)
+    if model is None and isinstance(why_not(obj, found.card), FieldNotFoundError):
+        sibling = _sibling(obj, found.card, capability)
+        return load_model(sibling, capability=capability) if sibling else found
+    return found
 
 
 def _sibling(obj: Any, card: Card, capability: str) -> str | None:

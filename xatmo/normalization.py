@@ -17,7 +17,7 @@ from xatmo.errors import (
 )
 from xatmo.fields import Fields, Level, read
 from xatmo.gridfit import grid_problem
-from xatmo.matching import outside
+from xatmo.matching import model_for, outside
 from xatmo.moments import Sketch, sketch
 from xatmo.zoo import Card, Model, Normalization, load_model
 
@@ -92,7 +92,8 @@ def fit_normalization(
     >>> ds.atmo.embed(model).attrs["comment"]
     "...; normalisation at sigma 0.95 fitted to the user's data"
     """
-    card = load_model(model, capability=None if model is not None else "embed").card
+    found = load_model(model) if model else model_for(obj, None, capability="embed")
+    card = found.card
     fields = read(obj, [i.quantity for i in card.inputs], level=level)
     _check_levels(fields, level)
     _warn_of_grid(fields, card)

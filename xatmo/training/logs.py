@@ -132,7 +132,7 @@ def summary(folder: str | Path) -> str:
 
 @contextmanager
 def without_chatter() -> Iterator[None]:
-    """Show our own warnings as notes, and nothing of what Lightning tells developers."""
+    """Show our own warnings as notes; what Lightning tells developers, not at all."""
 
     def note(message: Any, *_: Any, **__: Any) -> None:
         sys.stderr.write(f"note: {message}\n")

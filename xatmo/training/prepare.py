@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import cftime
+import cftime  # type: ignore[import-untyped]
 import dask
 import dask.array
 import numpy as np
@@ -29,7 +29,7 @@ from xatmo.training.source import CHUNK, open_source
 
 # Counts up when stores written before can no longer be read.
 _FORMAT = 3
-_WINDOW_BYTES = 2**27  # written at a time
+_WINDOW_BYTES = 2**26  # written at a time
 # What is known of each time in a store.
 _UNWRITTEN, _WHOLE, _GAPS = 0, 1, 2
 
@@ -171,7 +171,7 @@ def _begun(partial: Path) -> zarr.Array | None:
 def _windows(state: np.ndarray, size: int, name: str) -> Iterator[slice]:
     """Stretches of times that have not been written, as many as memory holds."""
     length = max(1, _WINDOW_BYTES // size)
-    length = max(CHUNK, length // CHUNK * CHUNK)
+    length = length // CHUNK * CHUNK or length
     done = int((state != _UNWRITTEN).sum())
     starts = range(done, state.size, length)
     # Silent unless it takes a while, and in a terminal.

@@ -216,7 +216,7 @@ def _trainer(
         devices=devices,
         # Started by us, not by running the user's script or notebook once more.
         strategy="ddp_spawn" if several else "auto",
-        precision=_precision(s.precision, gpu),  # type: ignore[arg-type]
+        precision=_precision(s.precision, gpu),
         sync_batchnorm=several and gpu,
         plugins=[WholeFiles(), *([SharedStatistics()] if several and not gpu else [])],
         logger=[

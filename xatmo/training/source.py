@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
-import cftime
+import cftime  # type: ignore[import-untyped]
 import numpy as np
 import xarray as xr
 
@@ -65,7 +66,10 @@ def _opened(path: Path) -> xr.Dataset:
         # No index file beside the data: the folder may not be ours to write to.
         options = {"engine": "cfgrib", "backend_kwargs": {"indexpath": ""}}
     try:
-        return xr.open_dataset(path, chunks={}, **options)
+        with warnings.catch_warnings():
+            # Metadata in one file or in many: none of the user's business here.
+            warnings.filterwarnings("ignore", ".*consolidated metadata")
+            return xr.open_dataset(path, chunks={}, **options)
     except Exception as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         msg = f"xarray cannot open {str(path)!r}."

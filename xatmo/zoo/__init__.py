@@ -6,6 +6,7 @@ from xatmo.zoo.card import CAPABILITIES, Card, ModelKey
 from xatmo.zoo.cardfile import parse_card, read_card, write_card
 from xatmo.zoo.fetch import weights_path
 from xatmo.zoo.fitted import Normalization
+from xatmo.zoo.layers import check_layer, distance_scale
 from xatmo.zoo.model import Model, load_model, load_network
 from xatmo.zoo.registry import ModelTable, default_model, get_card, list_models
 from xatmo.zoo.runtime import Runtime, load_runtime, normalizer
@@ -19,7 +20,9 @@ __all__ = [
     "ModelTable",
     "Normalization",
     "Runtime",
+    "check_layer",
     "default_model",
+    "distance_scale",
     "get_card",
     "list_models",
     "load_into",
