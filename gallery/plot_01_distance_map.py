@@ -12,8 +12,7 @@ difference of two embeddings, scaled to be comparable with a mean squared error 
 normalised fields. It is zero where the network sees no difference, and large where the
 structure of the flow has changed.
 
-The states are simulated, and at a level that the model was not trained at: a warning
-says so.
+The states are simulated.
 """
 
 import matplotlib.pyplot as plt
@@ -28,14 +27,14 @@ ds = xatmo.open_sample()
 first, later = ds.isel(time=0), ds.isel(time=4)
 
 # %%
-# The model reads vorticity and divergence. They are not in the file, so they are
-# derived from the winds on the way; the result says so in its attributes.
+# The model reads winds near the ground, which is what the file holds. The result says
+# in its attributes which model made it, and of what.
 distance = first.atmo.distance(later)
-print(distance.attrs["comment"])
+print(distance.attrs["xatmo_model"], "at", distance.attrs["level"])
 
 # %%
 # To see what the distance responds to, we draw the vorticity of both states above it.
-# A cell of the distance covers eight by eight grid points.
+# A cell of the distance covers four by four grid points.
 vorticity, _ = vorticity_divergence(
     ds["u"], ds["v"], periodic=True, dims=("lat", "lon")
 )

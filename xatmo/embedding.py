@@ -83,7 +83,7 @@ def embed(
     >>> import xatmo
     >>> ds = xatmo.open_sample().isel(time=slice(2))
     >>> xatmo.embed(ds).sizes
-    Frozen({'time': 2, 'lat': 12, 'lon': 24, 'feature': 128})
+    Frozen({'time': 2, 'lat': 24, 'lon': 48, 'feature': 96})
     >>> xatmo.embed(ds, reduce="mean").dims
     ('time', 'feature')
     """

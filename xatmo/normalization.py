@@ -71,7 +71,7 @@ def fit_normalization(
 
     Notes
     -----
-    ``kind="signlog"``: z = (x - mean) / std, y = sign(z) ln(1 + alpha |z|), and the
+    ``kind="signlog"``: z = (x - mean) / std, y = sign(z) ln(1 + alpha abs(z)), and the
     network reads (y - log_mean) / log_std. Mean and std are exact. Those of y come from
     a histogram with bins of 0.1 %, so that one pass is enough; their measured error is
     below 1e-10 of log_std for winds and their derivatives, 1e-6 for pressures.

@@ -120,7 +120,10 @@ def _count(number: int, name: str) -> str:
 
 
 def _verbs(card: Card) -> str:
-    return ", ".join(f".{c}()" for c in card.capabilities)
+    verbs = list(card.capabilities)
+    if "distance" in verbs and card.time is not None and card.time.lags:
+        verbs.append("predictability")
+    return ", ".join(f".{verb}()" for verb in verbs)
 
 
 def _reason(error: AtmoError | None) -> str:

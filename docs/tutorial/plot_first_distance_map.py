@@ -34,8 +34,9 @@ print(dict(ds.sizes))
 ds.atmo
 
 # %%
-# The model reads vorticity and divergence. The file has neither, but both follow from
-# its winds. One model fits, and it can do two things. We try both.
+# The file holds winds near the ground. Two models fit: one reads winds, the other their
+# vorticity and divergence, which follow from them. Unless you name one, the first is
+# taken. We try two of the things it can do.
 #
 # Embed the fields
 # ----------------
@@ -44,11 +45,7 @@ z = ds.atmo.embed()
 print(dict(z.sizes))
 
 # %%
-# There is a warning: the model was not trained at the level of the sample, and knows
-# only how to scale the winds there. Every call says so again. Here it does no harm; in
-# your own work, mind it.
-#
-# The embedding is a map of vectors. Each cell covers eight by eight grid points, and
+# The embedding is a map of vectors. Each cell covers four by four grid points, and
 # its vector describes the flow in and around it. It is lazy like the winds: no network
 # has run yet.
 #
