@@ -12,8 +12,8 @@ of the true lag and of the entropy of the answers, among others, at the centres 
 windows.
 
 Windows are large: one reaches over 60° here, so neighbouring values share most of what
-they see. And forty simulated states are a single episode: this shows how to draw such maps,
-not what those of the real atmosphere look like.
+they see. And forty simulated states are a single episode: this shows how to draw such
+maps, not what those of the real atmosphere look like.
 """
 
 import matplotlib.pyplot as plt
