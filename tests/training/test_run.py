@@ -285,3 +285,21 @@ def test_names_the_choices_of_a_method(recipe):
     )
     with pytest.raises(errors.OptionError, match="'sgd' or 'adamw'"):
         read_recipe(path)
+
+
+def test_a_calibrated_release_names_lags_as_the_network_did(recipe, tmp_path):
+    path = recipe(1)
+    plain_run = train(path, out=tmp_path / "runs", progress=False)
+    assert plain_run.exists()
+    kwargs = {"out": tmp_path / "runs", "pairs": 64, "triplets": 64}
+    plain = release(path, models=tmp_path / "plain", **kwargs)
+    path.write_text("calibrate = true\n" + path.read_text())
+    scaled = release(path, models=tmp_path / "scaled", **kwargs)
+    first, second = (
+        json.loads((folder / "scores.json").read_text()) for folder in (plain, scaled)
+    )
+    for name, scores in first.items():
+        ours, other = scores["classification"], second[name]["classification"]
+        assert ours["confusion"] == other["confusion"]
+    card = tomllib.loads((scaled / "card.toml").read_text())
+    assert "scaled to order time lags" in card["distance"]["space"]

@@ -154,6 +154,8 @@ class Recipe:
     optimizer: Optimizer = Optimizer()
     init_from: str | None = None
     """Begin with the weights of a run below the same ``--out``, or a released model."""
+    calibrate: bool = False
+    """Scale the last layer: its distance orders the lags of training data best."""
     card: Mapping[str, Any] = field(default_factory=dict)
     """Tables that go into the model card as they are."""
 

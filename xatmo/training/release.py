@@ -8,6 +8,7 @@ from typing import Any
 from xatmo.fields.names import canonical_units
 from xatmo.nets.atmodist import AtmoDist
 from xatmo.nets.normalization import SignLog
+from xatmo.training.calibrate import calibrate
 from xatmo.training.checkpoints import check_unchanged
 from xatmo.training.evaluate import Scorer, fit_alpha
 from xatmo.training.logs import write_curve
@@ -127,15 +128,23 @@ def _distance(
     levels: dict[str, dict[str, Any]],
     sampler: PairSampler,
 ) -> dict[str, Any]:
-    """Fit alpha on the training data at the first level, for each layer."""
+    """Fit alpha on the training data at the first level, for each layer.
+
+    Where the recipe asks for it, the last layer's channels are scaled before.
+    """
     first = next(iter(levels))
     constants = {k: v for k, v in levels[first].items() if k != "trained"}
-    scorer = Scorer(network, SignLog(**constants, alpha=recipe.normalization["alpha"]))
+    normalize = SignLog(**constants, alpha=recipe.normalization["alpha"])
     own = sampler.only(first)
     s = recipe.sampling
+    space = f"log-normalised fields, patches of {s.patch[0]} x {s.patch[1]} at {first}"
+    if recipe.calibrate:
+        calibrate(network, Scorer(network, normalize), own)
+        last = network.encoder.layers[-1]
+        space += f"; channels of {last} scaled to order time lags in training data"
+    scorer = Scorer(network, normalize)
     return {
-        "space": "log-normalised fields, patches of "
-        f"{s.patch[0]} x {s.patch[1]} at {first}",
+        "space": space,
         "lags": [s.step_hours * (i + 1) for i in range(s.n_lags // 2, s.n_lags)],
         "alpha": {
             n: fit_alpha(scorer, own, n) for n in network.encoder.layers[::-1][:2]
