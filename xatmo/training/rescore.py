@@ -83,9 +83,9 @@ def scores_of(
 ) -> dict[str, Any]:
     """Score a model on each of its recipe's evaluation data."""
     model = Model(card, card.key())
-    native = [
-        s for s in recipe.train if s.coarsen == 1 and s.spacing is None and _is_there(s)
-    ]
+    # Constants may be of a level that is scored and not trained at.
+    seen = (*recipe.train, *recipe.constants)
+    native = [s for s in seen if s.coarsen == 1 and s.spacing is None and _is_there(s)]
     scores = {}
     for source in recipe.evaluation:
         key = Path(source.path).stem.replace(".", "_")
