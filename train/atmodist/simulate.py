@@ -77,7 +77,8 @@ def reduce(chunk: Path) -> None:
     with xr.open_dataset(chunk) as ds:
         winds = ds[["u_wind", "v_wind"]].sel(level=SIGMA, method="nearest")
         winds = winds.transpose("time", "level", "lat", "lon").astype("f4").load()
-    winds.drop_attrs().to_netcdf(chunk.with_name(f"winds_day{_day(chunk)}.nc"))
+    winds = winds.reset_coords(drop=True).drop_attrs()
+    winds.to_netcdf(chunk.with_name(f"winds_day{_day(chunk)}.nc"))
     chunk.unlink()
 
 
