@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,14 @@ from xatmo.provenance import sign
 from xatmo.zoo import Card, Model, check_layer
 
 __all__ = [
+    "call_of",
     "cell_weights",
     "check_reduce",
     "dtype_of",
     "embed",
     "embed_fields",
     "history_of",
+    "input_names",
 ]
 
 _CORE = ("latitude", "longitude")
@@ -129,24 +132,17 @@ def embed_fields(data: Prepared, layer: str) -> xr.DataArray:
 
 
 def _embed_level(data: Prepared, layer: str, index: int) -> xr.DataArray:
-    fields, card, options = data.fields, data.card, get_options()
+    fields, card = data.fields, data.card
     arrays = [fields.at_level(i.quantity, index) for i in card.inputs]
     assert card.layers is not None  # noqa: S101 - cards that embed have layers
     latitude, longitude = cell_coordinates(fields.grid, card.layers.stride[layer])
-    call = Call(
-        key=data.model.key,
-        method="embed",
-        kwargs=(
-            ("layer", layer),
-            ("periodic", fields.grid.is_global),
-            ("level", card_level(card, fields.levels[index]).level),
-        ),
-        names=tuple(
-            " and ".join(fields.sources[i.quantity]) or i.quantity for i in card.inputs
-        ),
-        device=options.device,
-        batch_size=options.batch_size,
-        missing=options.missing,
+    call = call_of(
+        data,
+        "embed",
+        names=input_names(data),
+        layer=layer,
+        periodic=fields.grid.is_global,
+        level=card_level(card, fields.levels[index]).level,
     )
     sizes = {
         "latitude": len(latitude),
@@ -158,6 +154,29 @@ def _embed_level(data: Prepared, layer: str, index: int) -> xr.DataArray:
     halo = "global" if card.grid.halo == "global" else None
     result = apply(call, arrays, core=_CORE, out=sizes, halo=halo)
     return result.assign_coords(latitude=latitude, longitude=longitude)
+
+
+def call_of(
+    data: Prepared, method: str, *, names: Sequence[str], **kwargs: Any
+) -> Call:
+    """Plan a method of the model's network, by the options of the moment."""
+    options = get_options()
+    return Call(
+        key=data.model.key,
+        method=method,
+        kwargs=tuple(kwargs.items()),
+        names=tuple(names),
+        device=options.device,
+        batch_size=options.batch_size,
+        missing=options.missing,
+    )
+
+
+def input_names(data: Prepared) -> list[str]:
+    """Return which of the user's variables each of the model's inputs is from."""
+    sources = data.fields.sources
+    quantities = [i.quantity for i in data.card.inputs]
+    return [" and ".join(sources[q]) or q for q in quantities]
 
 
 def cell_weights(fields: Fields, card: Card, layer: str) -> xr.DataArray:

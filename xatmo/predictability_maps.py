@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from xatmo.embedding import dtype_of, history_of
-from xatmo.engine import Call, apply
+from xatmo.embedding import call_of, dtype_of, history_of, input_names
+from xatmo.engine import apply
 from xatmo.errors import FieldError
 from xatmo.fields import Fields, restore
 from xatmo.fields.levels import describe_levels
@@ -27,7 +26,6 @@ from xatmo.lags import (
     group_of,
 )
 from xatmo.matching import Prepared, card_level, prepare
-from xatmo.options import get_options
 from xatmo.provenance import sign
 from xatmo.windows import Windows, in_blocks, place
 from xatmo.zoo import Card, Model
@@ -249,10 +247,10 @@ def _features(data: Prepared, windows: Windows, index: int) -> xr.DataArray:
     arrays = [fields.at_level(i.quantity, index) for i in card.inputs]
     arrays = [a.drop_vars([n for n, c in a.coords.items() if c.ndim]) for a in arrays]
     arrays = in_blocks(arrays, time, sizes, windows.size)
-    call = _call(
+    call = call_of(
         data,
         "window_features",
-        names=[" and ".join(fields.sources[i.quantity]) for i in card.inputs],
+        names=input_names(data),
         rows=windows.rows,
         columns=windows.columns,
         level=card_level(card, fields.levels[index]).level,
@@ -271,7 +269,7 @@ def _means(
     out = {d: features.sizes[d] for d in _SPACE}
     out["lag_class"] = len(data.card.time.lags)
     names = ["the earlier state", "the later state"]
-    call = _call(data, "lag_probabilities", names=names, level=None)
+    call = call_of(data, "lag_probabilities", names=names, level=None)
     probabilities = apply(call, both, core=core, out=out, join=False)
     scores = xr.apply_ufunc(
         _scores,
@@ -308,19 +306,6 @@ def _scores(probability: np.ndarray, true: int) -> np.ndarray:
     scores = np.stack([np.asarray(x, np.float64) for x in columns], axis=-1)
     scores[np.isnan(p).any(axis=-1)] = np.nan
     return scores
-
-
-def _call(data: Prepared, method: str, *, names: Sequence[str], **kwargs: Any) -> Call:
-    options = get_options()
-    return Call(
-        key=data.model.key,
-        method=method,
-        kwargs=tuple(kwargs.items()),
-        names=tuple(names),
-        device=options.device,
-        batch_size=options.batch_size,
-        missing=options.missing,
-    )
 
 
 def _feature_size(card: Card) -> int:

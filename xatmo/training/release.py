@@ -7,14 +7,13 @@ from typing import Any
 
 from xatmo.fields.names import canonical_units
 from xatmo.nets.atmodist import AtmoDist
-from xatmo.nets.normalization import SignLog
 from xatmo.training.calibrate import calibrate
 from xatmo.training.checkpoints import check_unchanged
 from xatmo.training.evaluate import Scorer, fit_alpha
 from xatmo.training.logs import write_curve
 from xatmo.training.recipe import Recipe, read_recipe
 from xatmo.training.rescore import publish, scores_of, write_scores
-from xatmo.training.run import build_network, network_state, prepare_all
+from xatmo.training.run import build_network, network_state, prepare_all, signlog
 from xatmo.training.sampling import PairSampler
 from xatmo.zoo import parse_card, save_state, write_card
 
@@ -133,8 +132,7 @@ def _distance(
     Where the recipe asks for it, the last layer's channels are scaled before.
     """
     first = next(iter(levels))
-    constants = {k: v for k, v in levels[first].items() if k != "trained"}
-    normalize = SignLog(**constants, alpha=recipe.normalization["alpha"])
+    normalize = signlog(recipe, levels[first])
     own = sampler.only(first)
     s = recipe.sampling
     space = f"log-normalised fields, patches of {s.patch[0]} x {s.patch[1]} at {first}"

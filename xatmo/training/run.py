@@ -32,7 +32,14 @@ from xatmo.training.recipe import Recipe, Source, read_recipe
 from xatmo.training.sampling import FieldStore, PairSampler, open_stores
 from xatmo.zoo import load_model
 
-__all__ = ["build_network", "load_initial", "network_state", "prepare_all", "train"]
+__all__ = [
+    "build_network",
+    "load_initial",
+    "network_state",
+    "prepare_all",
+    "signlog",
+    "train",
+]
 
 
 def train(
@@ -93,7 +100,7 @@ def train(
     else:
         write_run(recipe, levels, folder)
     L.seed_everything(recipe.optimizer.seed)
-    normalizers = [_normalizer(recipe, c) for c in levels.values()]
+    normalizers = [signlog(recipe, c) for c in levels.values()]
     network = build_network(recipe)
     if recipe.init_from and not checkpoint:
         load_initial(network, recipe.init_from, Path(out))
@@ -194,7 +201,8 @@ def network_state(checkpoint: Path) -> dict[str, Tensor]:
     return {key.removeprefix("network."): value for key, value in state}
 
 
-def _normalizer(recipe: Recipe, constants: dict[str, Any]) -> SignLog:
+def signlog(recipe: Recipe, constants: dict[str, Any]) -> SignLog:
+    """Build the normalisation of one level from its measured constants."""
     values = {k: v for k, v in constants.items() if k != "trained"}
     return SignLog(**values, alpha=recipe.normalization["alpha"])
 

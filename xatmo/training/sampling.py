@@ -20,6 +20,7 @@ from xatmo.errors import GridError, LevelError, TimeAxisError
 from xatmo.training.recipe import Sampling
 
 __all__ = [
+    "BLOCK_SECONDS",
     "Batch",
     "FieldStore",
     "Pair",
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 # Weather of the same three days is one sample, not many.
-_BLOCK_SECONDS = 3 * 86400
+BLOCK_SECONDS = 3 * 86400
 
 # What points north or turns changes its sign in the mirror of the equator.
 _ANTISYMMETRIC = {"northward_wind", "atmosphere_relative_vorticity"}
@@ -97,12 +98,10 @@ class FieldStore:
     def __init__(self, path: Path, cache_bytes: int = 2**30) -> None:
         self.path, self.cache_bytes, self.reads = Path(path), cache_bytes, 0
         with xr.open_zarr(path, chunks=None, consolidated=False) as ds:
-            time = ds["time"]
-            self.times = _seconds(time.values)
-            self.months = ds["month"].values if "month" in ds else time.dt.month.values
+            self.times = _seconds(ds["time"].values)
+            self.months = ds["month"].values
             # Times with missing values: a pair needs two without.
-            whole = ds["state"].values == 1 if "state" in ds else [True] * time.size
-            self.whole = np.asarray(whole)
+            self.whole = ds["state"].values == 1
             self.latitude = ds["latitude"].values
             self.level = str(ds.attrs["level"])
             self.periodic = bool(ds.attrs["periodic"])
@@ -269,7 +268,7 @@ class PairSampler:
             label=np.array([p.label for p in pairs], np.int64),
             level=np.array([self.level_index[p.store] for p in pairs], np.int64),
             latitude=np.array([self._centre(p) for p in pairs], np.float32),
-            block=np.array(times, np.int64) // _BLOCK_SECONDS,
+            block=np.array(times, np.int64) // BLOCK_SECONDS,
             month=np.array(months, np.int64),
         )
 
@@ -288,7 +287,7 @@ class PairSampler:
             for x, time in zip(fields, (start, near[start], far[start]), strict=True):
                 x[i] = self.stores[which].window(time, *place)
             lags[i] = a + 1, b + 1
-            block[i] = self.stores[which].times[start] // _BLOCK_SECONDS
+            block[i] = self.stores[which].times[start] // BLOCK_SECONDS
         return Triplets(fields, lags, block)
 
     def _centre(self, pair: Pair) -> float:

@@ -13,12 +13,11 @@ import numpy as np
 
 from xatmo.errors import GridError, MissingValuesError, TimeAxisError
 from xatmo.training.recipe import Sampling
-from xatmo.training.sampling import FieldStore
+from xatmo.training.sampling import BLOCK_SECONDS, FieldStore
 
 __all__ = ["Drawn", "Draws", "Plan"]
 
 _BATCH = 256
-_BLOCK_SECONDS = 3 * 86400
 
 
 @dataclass(frozen=True)
@@ -35,6 +34,8 @@ class Plan:
         Classes of the lags between the first state and the others, from 0.
     start : ndarray, shape (n,)
         Time of the first state, seconds since 1970.
+    month : ndarray, shape (n,)
+        Month of the first state in the calendar of the data, 1 to 12.
     latitude : ndarray, shape (n,)
         Of the patch's centre.
     """
@@ -45,6 +46,7 @@ class Plan:
     column: np.ndarray
     lags: np.ndarray
     start: np.ndarray
+    month: np.ndarray
     latitude: np.ndarray
 
     def __len__(self) -> int:
@@ -53,14 +55,7 @@ class Plan:
     @property
     def block(self) -> np.ndarray:
         """Which three days of weather each was taken from."""
-        return self.start // _BLOCK_SECONDS
-
-    @property
-    def month(self) -> np.ndarray:
-        """Month of the first state, 1 to 12."""
-        return self.start.astype("datetime64[s]").astype("datetime64[M]").astype(
-            int
-        ) % 12 + 1  # fmt: skip
+        return self.start // BLOCK_SECONDS
 
 
 @dataclass(frozen=True)
@@ -164,15 +159,17 @@ class Draws:
         order = np.lexsort((start, store))
         store, start, lags = store[order], start[order], lags[order]
         times = np.empty((len(order), lags.shape[1] + 1), np.int64)
-        seconds = np.empty(len(order), np.int64)
+        seconds, month = (np.empty(len(order), np.int64) for _ in range(2))
         for i, one in enumerate(self.stores):
             mine = store == i
             times[mine, 0] = start[mine]
             times[mine, 1:] = self.partners[i][start[mine][:, None], lags[mine]]
             seconds[mine] = one.times[start[mine]]
+            month[mine] = one.months[start[mine]]
         return Plan(
-            store, times, row[order], column[order], lags, seconds, latitude[order]
-        )
+            store, times, row[order], column[order], lags, seconds, month,
+            latitude[order],
+        )  # fmt: skip
 
     def _starts(self, lags: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Stores and indices of the times that have a partner at each of the lags."""
