@@ -4,5 +4,6 @@ from __future__ import annotations
 
 ARCHITECTURES: dict[str, str] = {
     "atmodist": "xatmo.nets.atmodist:AtmoDist",
+    "generator": "xatmo.nets.generator:Generator",
 }
 """What a model card calls its architecture, and the class that builds it."""

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xatmo.nets.atmodist import AtmoDist, Encoder
-from xatmo.nets.layers import ResidualBlock, SameConv2d, SameMaxPool2d, same_padding
+from xatmo.nets.layers import ResidualBlock, SameMaxPool2d, same_padding
 
 __all__ = ["FastEncoder", "fast_encoder", "for_inference"]
 
@@ -84,7 +84,7 @@ class FastEncoder(Encoder):
         self, x: Tensor, layer: str | None = None, periodic: bool = False
     ) -> Tensor:
         """Encode as :meth:`Encoder.forward` does: (B, C, H, W) -> (B, F, h, w)."""
-        if self.fused is not None and _can_fuse(x):
+        if self.fused is not None and can_fuse(x):
             last = len(self.stages) if layer is None else self.layers.index(layer) + 1
             return self.fused(x, last, periodic)
         if x.is_cuda:
@@ -122,7 +122,8 @@ def _fuse(encoder: Encoder) -> FusedEncoder | None:
     return fused if agrees else None
 
 
-def _can_fuse(x: Tensor) -> bool:
+def can_fuse(x: Tensor) -> bool:
+    """Whether the fused operators can take this tensor, as torch is set now."""
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
@@ -175,7 +176,7 @@ class FusedBlock:
 class FusedConv:
     """A convolution with its batch normalisation folded in and its weights packed."""
 
-    def __init__(self, conv: SameConv2d, bn: nn.BatchNorm2d | None = None) -> None:
+    def __init__(self, conv: nn.Conv2d, bn: nn.BatchNorm2d | None = None) -> None:
         self.kernel, self.stride = conv.kernel_size[0], list(conv.stride)
         weight, self.bias = fold(conv, bn)
         self.weight = torch.ops.mkldnn._reorder_convolution_weight(
@@ -199,7 +200,7 @@ class FusedConv:
         )
 
 
-def fold(conv: SameConv2d, bn: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor | None]:
+def fold(conv: nn.Conv2d, bn: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of the one convolution that equals ``bn(conv(x))``."""
     if bn is None:
         return conv.weight.detach(), None if conv.bias is None else conv.bias.detach()
