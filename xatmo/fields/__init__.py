@@ -1,9 +1,20 @@
 """What the user's data say: names, units, levels, grid; to canonical form and back."""
 
+from xatmo.fields.attributes import kept_attrs
 from xatmo.fields.axes import Axes, find_axes
 from xatmo.fields.canonical import Fields, read, restore
+from xatmo.fields.finer import (
+    Fine,
+    fine_bounds,
+    fine_coordinates,
+    fine_dataset,
+    restore_fine,
+    to_user,
+    to_user_units,
+)
 from xatmo.fields.grid import Grid, area_weights, cell_coordinates, read_grid
 from xatmo.fields.inputs import as_dataset
+from xatmo.fields.land import land_share, land_share_of_cells
 from xatmo.fields.levels import Level
 from xatmo.fields.names import Found, find_quantities
 from xatmo.fields.orientation import from_canonical, to_canonical
@@ -14,6 +25,7 @@ from xatmo.fields.winds import vorticity_divergence
 __all__ = [
     "Axes",
     "Fields",
+    "Fine",
     "Found",
     "Grid",
     "Level",
@@ -24,11 +36,20 @@ __all__ = [
     "convert",
     "find_axes",
     "find_quantities",
+    "fine_bounds",
+    "fine_coordinates",
+    "fine_dataset",
     "from_canonical",
+    "kept_attrs",
+    "land_share",
+    "land_share_of_cells",
     "read",
     "read_grid",
     "recognise",
     "restore",
+    "restore_fine",
     "to_canonical",
+    "to_user",
+    "to_user_units",
     "vorticity_divergence",
 ]

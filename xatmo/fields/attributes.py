@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-__all__ = ["text", "units_of", "with_text_only"]
+__all__ = ["kept_attrs", "text", "units_of", "with_text_only"]
+
+_KEPT = ("standard_name", "long_name", "short_name", "units", "cell_methods")
 
 
 def text(attrs: Mapping[Any, Any], key: str) -> str:
@@ -26,6 +28,35 @@ def units_of(attrs: Mapping[Any, Any]) -> str | None:
     if isinstance(value, Real) and not isinstance(value, bool):
         return f"{float(value):g}"
     return text(attrs, "units") if isinstance(value, str | bytes) else None
+
+
+def kept_attrs(da: xr.DataArray, quantity: str | None = None) -> dict[str, Any]:
+    """Attributes of the user's variable that stay true of finer values of the same.
+
+    Name, units and cell methods; not the range, the packing, the grid it came on, nor
+    references to variables that are not there.
+
+    Parameters
+    ----------
+    da : DataArray
+        The user's variable.
+    quantity : str, optional
+        CF standard name, for where the variable has none.
+
+    Examples
+    --------
+    >>> import xarray as xr
+    >>> attrs = {"units": "m/s", "standard_name": "unknown", "GRIB_Nx": 360}
+    >>> kept_attrs(xr.DataArray(0.0, attrs=attrs), "eastward_wind")
+    {'standard_name': 'eastward_wind', 'units': 'm/s'}
+    """
+    kept = {key: text(da.attrs, key) for key in _KEPT}
+    kept["units"] = units_of(da.attrs) or ""
+    if kept["standard_name"] in ("", "unknown"):  # what cfgrib writes
+        kept["standard_name"] = quantity or ""
+    if "(" in kept["cell_methods"]:  # the interval of the coarse points, as a rule
+        kept["cell_methods"] = ""
+    return {key: value for key, value in kept.items() if value}
 
 
 def with_text_only(ds: xr.Dataset) -> xr.Dataset:

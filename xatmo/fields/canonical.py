@@ -168,7 +168,7 @@ def restore(result: xr.DataArray, fields: Fields) -> xr.DataArray:
         The user's dimensions in the user's order, new ones after them; coordinates
         along batch dimensions (``valid_time``, ``number``) come back.
     """
-    result = _with_coords(from_canonical(result, fields.grid), fields)
+    result = with_batch_coords(from_canonical(result, fields.grid), fields)
     own = [d for d in fields.dims if d in result.dims]
     new = [d for d in result.dims if d not in own]
     return result.transpose(*own, *new)
@@ -406,7 +406,7 @@ def _grid_notes(grid: Grid) -> list[str]:
     return notes
 
 
-def _with_coords(result: xr.DataArray, fields: Fields) -> xr.DataArray:
+def with_batch_coords(result: xr.DataArray, fields: Fields) -> xr.DataArray:
     """Bring back coordinates along batch dimensions that the network has lost."""
     coords: dict[Any, Any] = {}
     for source in fields.data.values():

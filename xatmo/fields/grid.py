@@ -18,6 +18,7 @@ from xatmo.fields.attributes import text
 from xatmo.fields.axes import Axes
 
 __all__ = [
+    "Bounds",
     "Grid",
     "area_weights",
     "cell_coordinates",
@@ -35,6 +36,23 @@ NOISE = 1e-4  # degrees: coordinates in single precision, rounded to four digits
 _QUARTER = np.pi / 2 + NOISE
 _RADIAN_SPAN = 1.0
 _KEPT_ATTRS = ("standard_name", "long_name", "units", "axis")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The variable that holds the edges of the cells along a coordinate (CF 7.1).
+
+    Parameters
+    ----------
+    name, dim : str
+        The user's names of the variable, and of its dimension of two.
+    is_coord : bool
+        Whether it is a coordinate (``decode_coords="all"``) or a variable.
+    """
+
+    name: str
+    dim: str
+    is_coord: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +82,8 @@ class Grid:
         The user's values in the user's order.
     attrs : tuple of dict
         The user's attributes of latitude and longitude.
+    bounds : tuple of Bounds or None
+        The variables that hold the edges of the user's cells, where there are such.
     """
 
     latitude: np.ndarray
@@ -78,6 +98,7 @@ class Grid:
     user_latitude: np.ndarray
     user_longitude: np.ndarray
     attrs: tuple[dict[str, Any], dict[str, Any]] = field(default=({}, {}))
+    bounds: tuple[Bounds | None, Bounds | None] = (None, None)
 
 
 def read_grid(ds: xr.Dataset | xr.DataArray, axes: Axes) -> Grid:
@@ -113,6 +134,7 @@ def read_grid(ds: xr.Dataset | xr.DataArray, axes: Axes) -> Grid:
         user_latitude=np.asarray(lat.values),
         user_longitude=np.asarray(lon.values),
         attrs=(_kept(lat.attrs), _kept(lon.attrs)),
+        bounds=(_bounds(ds, lat), _bounds(ds, lon)),
     )
 
 
@@ -170,6 +192,19 @@ def area_weights(lat: np.ndarray) -> np.ndarray:
     edges = np.clip(np.concatenate([[first], middle, [last]]), -90.0, 90.0)
     area = np.abs(np.diff(np.sin(np.deg2rad(edges))))
     return area / area.mean()
+
+
+def _bounds(ds: xr.Dataset | xr.DataArray, coord: xr.DataArray) -> Bounds | None:
+    """Find the bounds that a coordinate names, if they are there."""
+    # xarray moves the name to the encoding where it decodes bounds as coordinates.
+    name = text(coord.attrs, "bounds") or text(coord.encoding, "bounds")
+    there = ds.variables if isinstance(ds, xr.Dataset) else ds.coords
+    if name not in there or there[name].ndim != 2:
+        return None
+    dim = next((str(d) for d in there[name].dims if d not in coord.dims), None)
+    if dim is None or there[name].sizes[dim] != 2:
+        return None
+    return Bounds(name, dim, is_coord=name in ds.coords)
 
 
 def _values(coord: xr.DataArray) -> np.ndarray:

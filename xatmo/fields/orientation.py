@@ -9,7 +9,7 @@ import xarray as xr
 
 from xatmo.fields.grid import NOISE, Grid
 
-__all__ = ["from_canonical", "to_canonical"]
+__all__ = ["from_canonical", "reorder", "to_canonical", "with_user_axes"]
 
 
 def to_canonical(da: xr.DataArray, grid: Grid) -> xr.DataArray:
@@ -32,7 +32,7 @@ def to_canonical(da: xr.DataArray, grid: Grid) -> xr.DataArray:
         return da.transpose(..., lat, lon)
     if grid.lat_flipped:
         da = da.isel({lat: slice(None, None, -1)})
-    da = _reorder(da, lon, grid.lon_order)
+    da = reorder(da, lon, grid.lon_order)
     # Other coordinates along these dimensions (bounds, masks) would need the same care.
     extra = [n for n, c in da.coords.items() if {lat, lon} & set(c.dims)]
     clash = [n for n in ("latitude", "longitude") if n in da.coords]
@@ -79,7 +79,14 @@ def from_canonical(result: xr.DataArray, grid: Grid) -> xr.DataArray:
         coords["latitude"] = _snap(y, grid.user_latitude)
     if "longitude" in result.dims:
         order, coords["longitude"] = _user_order(result["longitude"].values, grid)
-        result = _reorder(result, "longitude", order)
+        result = reorder(result, "longitude", order)
+    return with_user_axes(result, coords, grid)
+
+
+def with_user_axes(
+    result: xr.DataArray, coords: dict[str, np.ndarray], grid: Grid
+) -> xr.DataArray:
+    """Give latitude and longitude the user's names and attributes, and these values."""
     result = result.drop_vars(list(coords))
     names = dict(zip(("latitude", "longitude"), grid.names, strict=True))
     result = result.rename({key: names[key] for key in coords if names[key] != key})
@@ -91,7 +98,7 @@ def from_canonical(result: xr.DataArray, grid: Grid) -> xr.DataArray:
     )
 
 
-def _reorder(da: xr.DataArray, dim: str, order: np.ndarray) -> xr.DataArray:
+def reorder(da: xr.DataArray, dim: str, order: np.ndarray) -> xr.DataArray:
     """Take positions along a dimension, as slices where they are few runs."""
     if np.array_equal(order, np.arange(da.sizes[dim])):
         return da
