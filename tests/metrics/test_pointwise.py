@@ -1,0 +1,119 @@
+"""Errors by area, on whatever grid both have."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from xatmo import errors
+from xatmo.metrics import bias, mae, rmse
+
+
+def _field(values, lat=(0.0, 60.0), lon=(0.0, 1.0)):
+    return xr.DataArray(
+        np.asarray(values, float),
+        coords={"lat": list(lat), "lon": list(lon)},
+        dims=("lat", "lon"),
+        attrs={"units": "m s-1", "standard_name": "eastward_wind"},
+        name="u",
+    )
+
+
+def test_weights_are_exact_areas():
+    lat = np.arange(-89.5, 90)
+    truth = _field(np.zeros((180, 2)), lat)
+    estimate = truth + np.sin(np.deg2rad(truth.lat)) ** 2
+    # The mean of sin² over the sphere is 1/3, that of sin⁴ 1/5.
+    assert mae(estimate, truth).item() == pytest.approx(1 / 3, rel=1e-4)
+    assert rmse(estimate, truth).item() == pytest.approx(0.2**0.5, rel=1e-4)
+    assert bias(truth, estimate).item() == pytest.approx(-1 / 3, rel=1e-4)
+    assert mae(estimate, truth, weighted=False).item() == pytest.approx(0.5)
+
+
+def test_only_complete_pairs_count():
+    truth = _field([[0, np.nan], [0, 0]])
+    estimate = _field([[1, 100], [np.nan, 3]])
+    assert mae(estimate, truth, weighted=False).item() == 2
+    assert mae(estimate, truth, "lat", weighted=False).values.tolist() == [1, 3]
+    assert np.isnan(mae(truth * np.nan, truth).item())
+
+
+def test_attributes_are_those_of_the_score():
+    truth = _field(np.zeros((2, 2)))
+    score = rmse(truth, truth)
+    assert score.attrs == {"long_name": "root mean squared error", "units": "m s-1"}
+    assert score.name == "u"
+
+
+def test_order_convention_and_names_do_not_matter():
+    rng = np.random.default_rng(0)
+    lon = np.arange(0.0, 360, 30)
+    truth = _field(rng.normal(size=(5, 12)), np.arange(60, -61, -30), lon)
+    other = truth + rng.normal(size=truth.shape)
+    moved = other.isel(lat=slice(None, None, -1)).assign_coords(
+        lon=np.float32((lon + 180) % 360 - 180)
+    )
+    moved = moved.sortby("lon").rename(lat="latitude", lon="longitude")
+    assert rmse(moved, truth).item() == pytest.approx(rmse(other, truth).item())
+
+
+def test_members_of_one_are_broadcast():
+    truth = _field(np.zeros((2, 2)))
+    members = xr.concat([truth + 1, truth + 3], "realization")
+    assert mae(members, truth).item() == 2
+    assert mae(members, truth, ["lat", "lon"]).values.tolist() == [1, 3]
+
+
+def test_datasets_by_variable():
+    u = _field(np.zeros((2, 2)))
+    truth = xr.Dataset({"u": u, "v": u, "flag": ("lat", ["a", "b"])})
+    score = mae(truth[["v", "u"]] + 2, truth)
+    assert {k: float(v) for k, v in score.items()} == {"u": 2, "v": 2}
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"lat": [0.0, 61.0]}, r"(?s)differ along 'lat'.*0 to 61.*interp\(lat="),
+        ({"lon": [0.0, 2.0]}, r"differ along 'lon'"),
+    ],
+)
+def test_other_points_are_refused_by_name(change, match):
+    truth = _field(np.zeros((2, 2)))
+    with pytest.raises(errors.AlignmentError, match=match):
+        rmse(truth.assign_coords(change), truth)
+
+
+def test_other_times_are_refused():
+    days = np.array(["2020-01-01", "2020-01-02", "2020-01-03"], "datetime64[ns]")
+    truth = _field(np.zeros((2, 2))).expand_dims(time=days[:2])
+    with pytest.raises(
+        errors.AlignmentError, match=r'(?s)along .time.*2020-01-03.*join="inner"'
+    ):
+        rmse(truth.assign_coords(time=days[1:]), truth)
+    assert rmse(truth[::-1], truth).item() == 0
+    with pytest.raises(errors.AlignmentError, match="1 points from 2020-01-01"):
+        rmse(truth[:1], truth)
+
+
+def test_no_latitude():
+    x = xr.DataArray(np.zeros((2, 3)), dims=("y", "x"))
+    with pytest.raises(errors.FieldNotFoundError, match=r"(?s)y \(2\).*weighted=False"):
+        rmse(x, x)
+    assert rmse(x, x, weighted=False).item() == 0
+    assert rmse(x, x, dim="x").sizes == {"y": 2}
+
+
+def test_no_such_dimension():
+    x = _field(np.zeros((2, 2)))
+    with pytest.raises(errors.OptionError, match=r"no dimension 'time'(?s:.*)lat, lon"):
+        mae(x, x, "time")
+
+
+def test_a_dataset_against_an_array():
+    x = _field(np.zeros((2, 2)))
+    with pytest.raises(errors.FieldError, match="truth is a DataArray"):
+        mae(x.to_dataset(), x)
+    with pytest.raises(errors.AlignmentError, match=r"(?s)no variable in comm.*u and"):
+        mae(x.to_dataset(), x.to_dataset(name="w"))
