@@ -27,6 +27,7 @@ _COMMANDS = {
     "train": ["train"],
     "release": ["release"],
     "evaluate": ["evaluate"],
+    "compare": ["compare"],
 }
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,3 +50,81 @@ def reference() -> Path:
     if root is None:
         pytest.skip("XATMO_DATA is not set: it names the folder above reference/")
     return Path(root) / "reference"
+
+
+@pytest.fixture(scope="session")
+def refiners(tmp_path_factory) -> Iterator[Path]:
+    """A folder of small downscaling models with random weights, found by their names.
+
+    ``tiny`` draws realizations and reads the share of land, ``tiny-plain`` does
+    neither, ``tiny-vortdiv`` reads other fields and ``tiny-4deg`` another grid.
+    """
+    folder = tmp_path_factory.mktemp("refiners")
+    winds = ("eastward_wind", "northward_wind")
+    other = ("divergence_of_wind", "atmosphere_relative_vorticity")
+    _refiner(folder / "tiny", winds, noise=4, statics=1, base="bicubic")
+    _refiner(folder / "tiny-plain", winds)
+    _refiner(folder / "tiny-vortdiv", other, noise=4, scale=3e-5)
+    _refiner(folder / "tiny-4deg", winds, noise=4, spacing=(3.0, 5.2))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XATMO_MODELS_URL", str(folder))
+        yield folder
+
+
+def _refiner(
+    folder: Path,
+    quantities: tuple[str, ...],
+    scale: float = 5.0,
+    spacing: tuple[float, float] = (0.75, 1.3),
+    **network: Any,
+) -> None:
+    import torch
+
+    from xatmo.nets.generator import Generator
+    from xatmo.zoo import save_state, write_card
+
+    torch.manual_seed(0)
+    network = {"width": 8, "blocks": 2, "kernel": 5, "tail": [8, 4], **network}
+    generator = Generator(**network)
+    file = folder / "weights.safetensors"
+    sha256 = save_state(generator, file)
+    pressure = {"level": "850 hPa", "mean": [0.2] * 2, "std": [2 * scale] * 2}
+    write_card(
+        folder,
+        {
+            "name": folder.name,
+            "version": "1.0.0",
+            "title": "A model for tests",
+            "architecture": "generator",
+            "capabilities": ["downscale"],
+            "licence": "Apache-2.0",
+            "citation": "Nobody (2026)",
+            "network": network,
+            "inputs": [
+                {"quantity": q, "units": "m s-1" if q.endswith("d_wind") else "s-1"}
+                for q in quantities
+            ],
+            "levels": [
+                {"level": "10 m", "mean": [0.1 * scale] * 2, "std": [scale] * 2},
+                pressure,
+            ],
+            "normalization": {"kind": "zscore"},
+            "grid": {
+                "spacing": list(spacing),
+                "patch": [8, 8],
+                "stride": 1,
+                "halo": generator.reach,
+            },
+            "downscale": {
+                "factor": 4,
+                "statics": ["land_area_fraction"] if network.get("statics") else [],
+            },
+            "weights": {
+                "file": file.name,
+                "sha256": sha256,
+                "size": file.stat().st_size,
+                "urls": [],
+            },
+            "scores": {"held out": {"rmse": 0.5, "power": 0.9}},
+        },
+    )

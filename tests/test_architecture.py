@@ -11,14 +11,15 @@ PACKAGE = Path(__file__).parents[1] / "xatmo"
 
 # What each part may import of the package, besides itself. Leaves may be used by all.
 LEAVES = {"errors", "options"}
-VERBS = {"embedding", "distances", "predictability_maps"}
+VERBS = {"embedding", "distances", "downscaling", "predictability_maps"}
 LOWER = {"fields", "engine", "zoo", "provenance"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "options": set(),
     "nets": set(),
     "fields": set(),
-    "metrics": set(),
+    "metrics": {"fields"},
+    "methods": {"fields", "nets"},
     "sample": set(),
     "plot": set(),
     "zoo": {"nets"},
@@ -31,6 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "alignment": {"fields"},
     "embedding": LOWER | {"matching"},
     "distances": LOWER | {"matching", "alignment", "embedding"},
+    "noise": set(),
+    "downscaling": LOWER | {"matching", "embedding", "noise"},
     "windows": {"fields", "zoo"},
     "lags": {"zoo"},
     "predictability_maps": LOWER | {"matching", "embedding", "lags", "windows"},
@@ -39,7 +42,8 @@ ALLOWED: dict[str, set[str]] = {
     "accessor": VERBS | {"summary", "zoo"},
     "testing": {"engine"},
     "training": LOWER
-    | {"matching", "metrics", "moments", "nets", "normalization", "plot", "sample"},
+    | {"matching", "metrics", "moments", "nets", "normalization", "plot", "sample"}
+    | {"downscaling", "losses", "methods"},
     "demo": VERBS | {"fields", "matching", "metrics", "plot", "sample", "zoo"},
     "cli": {"demo", "sample", "summary", "training", "zoo"},
     "__main__": {"cli"},

@@ -21,6 +21,14 @@ def test_says_what_was_recognised(globe):
     assert ".embed(), .distance()" in text
 
 
+@pytest.mark.usefixtures("refiners")
+def test_says_which_models_refine_the_grid(winds):
+    fit, unfit = repr(winds.atmo).split("Models that do not:")
+    assert any(line.split() == ["tiny", ".downscale()"] for line in fit.splitlines())
+    assert "as fine already as what tiny-4deg makes" in unfit
+    assert "model='tiny', which reads this grid" in unfit
+
+
 def test_says_what_is_missing_and_why():
     coarse = synthetic_winds(2, np.arange(90, -91, -5.0), np.arange(0, 360, 5.0))
     text = repr(coarse.atmo)
@@ -57,7 +65,7 @@ def test_of_a_tree(globe):
 def test_verbs_have_signatures_for_editors():
     import inspect
 
-    for name in ("embed", "distance"):
+    for name in ("embed", "distance", "downscale"):
         method = inspect.signature(getattr(xatmo.AtmoAccessor, name)).parameters
         function = inspect.signature(getattr(xatmo, name)).parameters
         assert list(method)[1:] == list(function)[1:]

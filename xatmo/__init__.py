@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from xatmo import losses as losses
     from xatmo.accessor import AtmoAccessor
     from xatmo.distances import distance
+    from xatmo.downscaling import downscale
     from xatmo.embedding import embed
     from xatmo.normalization import fit_normalization
     from xatmo.options import get_options, set_options
@@ -40,6 +41,7 @@ _HOMES = {
     "Model": "xatmo.zoo",
     "Normalization": "xatmo.zoo",
     "distance": "xatmo.distances",
+    "downscale": "xatmo.downscaling",
     "embed": "xatmo.embedding",
     "fit_normalization": "xatmo.normalization",
     "get_options": "xatmo.options",
@@ -49,7 +51,7 @@ _HOMES = {
     "predictability": "xatmo.predictability_maps",
     "set_options": "xatmo.options",
 }
-_MODULES = ("losses",)  # found as attributes; importing them costs something
+_MODULES = ("losses", "metrics")  # found as attributes; importing them costs something
 
 __all__ = [
     "AtmoAccessor",
@@ -57,6 +59,7 @@ __all__ = [
     "Normalization",
     "__version__",
     "distance",
+    "downscale",
     "embed",
     "errors",
     "fit_normalization",

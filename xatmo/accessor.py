@@ -7,6 +7,7 @@ from typing import Any
 import xarray as xr
 
 from xatmo.distances import distance
+from xatmo.downscaling import downscale
 from xatmo.embedding import embed
 from xatmo.predictability_maps import predictability
 from xatmo.summary import Summary, summarize
@@ -68,6 +69,27 @@ class AtmoAccessor:
             level=level,
             reduce=reduce,
             join=join,
+        )
+
+    def downscale(
+        self,
+        factor: int = 4,
+        realizations: int = 1,
+        conserve: bool = True,
+        model: str | Model | None = None,
+        *,
+        seed: int = 0,
+        level: Any = None,
+    ) -> xr.Dataset:
+        """Refine the fields to a finer grid; see :func:`xatmo.downscale`."""
+        return downscale(
+            self._obj,
+            factor,
+            realizations,
+            conserve,
+            model,
+            seed=seed,
+            level=level,
         )
 
     def predictability(

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xatmo.errors import AtmoError
+from xatmo.training.commands import (
+    add_compare,
+    add_evaluate,
+    add_release,
+    add_train,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -214,179 +219,6 @@ def _demo(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def add_train(commands: Commands) -> None:
-    """Add ``xatmo train RECIPE``."""
-    text = "train the model that a recipe describes; again to go on"
-    parser = commands.add_parser("train", help=text, description=text.capitalize())
-    parser.add_argument("recipe", help="such as train/atmodist/recipe.toml")
-    parser.add_argument("--data", help="train on this file or store instead")
-    parser.add_argument("--level", help='of these data, such as "850 hPa"')
-    text = "means of so many rows and columns of these data"
-    parser.add_argument("--coarsen", type=int, default=1, metavar="N", help=text)
-    parser.add_argument("--out", default="runs", help="folder of runs")
-    parser.add_argument("--devices", type=int, default=1, help="GPUs or processes")
-    kinds = ["auto", "cpu", "gpu"]
-    parser.add_argument("--accelerator", choices=kinds, default="auto")
-    parser.add_argument("--max-epochs", type=int, help="in place of the recipe's")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.set_defaults(handler=_train)
-
-
-def _train(arguments: argparse.Namespace) -> int:
-    _need_training_packages()
-    from xatmo.training.logs import summary, without_chatter
-    from xatmo.training.run import train
-
-    with without_chatter():
-        try:
-            folder = train(
-                arguments.recipe,
-                data=arguments.data,
-                level=arguments.level,
-                coarsen=arguments.coarsen,
-                out=arguments.out,
-                devices=arguments.devices,
-                accelerator=arguments.accelerator,
-                max_epochs=arguments.max_epochs,
-                progress=not arguments.quiet,
-            )
-        except AtmoError as error:
-            raise _as_arguments(error) from error
-    print(summary(folder))
-    out = "" if arguments.out == "runs" else f" --out {arguments.out}"
-    release = f"next: xatmo release {arguments.recipe}{out}"
-    if arguments.data:
-        release = "to release a model of these data, name them in a recipe of their own"
-    print(release)
-    return 0
-
-
-def add_release(commands: Commands) -> None:
-    """Add ``xatmo release RECIPE``."""
-    text = "make a released model of a finished run, and score it"
-    parser = commands.add_parser("release", help=text, description=text.capitalize())
-    parser.add_argument("recipe", help="the recipe that was trained")
-    parser.add_argument("--out", default="runs", help="folder of runs")
-    parser.add_argument("--models", default="models", help="folder of models")
-    parser.add_argument(
-        "--scores-only", action="store_true", help="measure the released model again"
-    )
-    parser.add_argument("--pairs", type=int, default=24_000, help="per data set")
-    parser.add_argument("--triplets", type=int, default=12_000, help="per data set")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.set_defaults(handler=_release)
-
-
-def _release(arguments: argparse.Namespace) -> int:
-    _need_training_packages()
-    from pathlib import Path
-
-    from xatmo.training.recipe import read_recipe
-    from xatmo.training.release import release
-    from xatmo.training.rescore import rescore
-
-    drawn: dict[str, Any] = {
-        "pairs": arguments.pairs,
-        "triplets": arguments.triplets,
-        "progress": not arguments.quiet,
-    }
-    recipe, out, models = arguments.recipe, arguments.out, Path(arguments.models)
-    if arguments.scores_only:
-        folder = rescore(models / read_recipe(recipe).name, recipe, out=out, **drawn)
-        print(f"scored {folder}")
-        return 0
-    print(f"released {release(recipe, out=out, models=models, **drawn)}")
-    return 0
-
-
-def add_evaluate(commands: Commands) -> None:
-    """Add ``xatmo evaluate MODEL --data FILE``."""
-    text = "score a model on data: naming and ordering of time lags"
-    parser = commands.add_parser("evaluate", help=text, description=text.capitalize())
-    parser.add_argument("model", help="name of a model")
-    parser.add_argument("--data", required=True, nargs="+", help="files or stores")
-    parser.add_argument("--start", help="first time, such as 2020-01-01")
-    parser.add_argument("--end", help="last time, included")
-    parser.add_argument("--level", help='such as "10 m" or "850 hPa"')
-    parser.add_argument(
-        "--coarsen", type=int, default=1, help="block means of so many rows and columns"
-    )
-    parser.add_argument(
-        "--reference", nargs="+", default=(), help="take the EOFs from these files"
-    )
-    parser.add_argument("--pairs", type=int, default=24_000, help="default: 24000")
-    parser.add_argument("--triplets", type=int, default=12_000, help="default: 12000")
-    parser.add_argument("--seed", type=int, default=7, help="of the draws; default: 7")
-    parser.add_argument("--json", help="write all numbers to this file")
-    parser.add_argument("--figures", metavar="DIR", help="write figures to this folder")
-    parser.add_argument(
-        "--out", default="runs/evaluate", help="keep prepared data in this folder"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.set_defaults(handler=_evaluate)
-
-
-def _evaluate(arguments: argparse.Namespace) -> int:
-    _need_training_packages("scipy")
-    from xatmo.training.evaluate import evaluate, write_json
-    from xatmo.training.modelpage import score_page
-    from xatmo.training.recipe import Source
-
-    said: dict[str, Any] = {"level": arguments.level, "coarsen": arguments.coarsen}
-    period: dict[str, Any] = {"start": arguments.start, "end": arguments.end}
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        try:
-            scores = evaluate(
-                arguments.model,
-                [Source(path, **said, **period) for path in arguments.data],
-                reference=[Source(path, **said) for path in arguments.reference],
-                pairs=arguments.pairs,
-                triplets=arguments.triplets,
-                folder=arguments.out,
-                seed=arguments.seed,
-                progress=not arguments.quiet,
-            )
-        except AtmoError as error:
-            raise _as_arguments(error) from error
-    notes = (str(w.message) for w in caught if issubclass(w.category, UserWarning))
-    for note in dict.fromkeys(notes):
-        print(f"note: {note}", file=sys.stderr)
-    print(score_page(scores))
-    if arguments.json:
-        write_json(scores, arguments.json)
-        print(f"wrote {arguments.json}")
-    if arguments.figures:
-        from xatmo.training.figures import save_figures
-
-        for path in save_figures(scores, arguments.figures):
-            print(f"wrote {path}")
-    return 0
-
-
-def _as_arguments(error: AtmoError) -> AtmoError:
-    """The same error, whose way out is an argument of the command."""
-    wanted = r"""(?<![\w.])(level|coarsen|pairs|triplets)=\[?("[^"]*"|\d+)[^,)\s]*"""
-    hint = re.sub(wanted, r"--\1 \2", error.hint)
-    return type(error)(error.problem, found=error.found, needed=error.needed, hint=hint)
-
-
-def _need_training_packages(*needed: str) -> None:
-    from importlib.util import find_spec
-
-    from xatmo.errors import MissingDependencyError
-
-    packages = needed or ("lightning", "scipy")
-    if missing := [p for p in packages if find_spec(p) is None]:
-        msg = "Training and evaluation need packages that are not installed."
-        raise MissingDependencyError(
-            msg,
-            found=f"no {', no '.join(missing)}",
-            needed="the packages of the extra [train]",
-            hint='pip install "xatmo[train]"',
-        )
-
-
 # One line here and one function above are all that a new command needs.
 _COMMANDS: tuple[Callable[[Commands], None], ...] = (
     add_demo,
@@ -394,4 +226,5 @@ _COMMANDS: tuple[Callable[[Commands], None], ...] = (
     add_train,
     add_release,
     add_evaluate,
+    add_compare,
 )

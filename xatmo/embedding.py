@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from xatmo.provenance import sign
 from xatmo.zoo import Card, Model, check_layer
 
 __all__ = [
+    "by_level",
     "call_of",
     "cell_weights",
     "check_reduce",
@@ -119,13 +120,14 @@ def embed(
 
 def embed_fields(data: Prepared, layer: str) -> xr.DataArray:
     """Embeddings in canonical orientation: (..., latitude, longitude, feature)."""
-    fields = data.fields
+    return by_level(data.fields, lambda index: _embed_level(data, layer, index))
+
+
+def by_level(fields: Fields, run: Callable[[int], xr.DataArray]) -> xr.DataArray:
+    """Join what ``run`` gives for each level, by its number, along their dimension."""
     if fields.level_dim is None:
-        return _embed_level(data, layer, 0)
-    parts = [
-        _embed_level(data, layer, i).expand_dims(fields.level_dim)
-        for i in range(len(fields.levels))
-    ]
+        return run(0)
+    parts = [run(i).expand_dims(fields.level_dim) for i in range(len(fields.levels))]
     coordinate = next(iter(fields.data.values()))[fields.level_dim]
     joined = xr.concat(parts, dim=fields.level_dim, coords="minimal", compat="override")
     return joined.assign_coords({fields.level_dim: coordinate})

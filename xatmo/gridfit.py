@@ -39,7 +39,8 @@ def grid_problem(grid: Grid, axes: Axes, card: Card) -> GridError | None:
         )
         if not _in_range(grid, card):
             patch += f", at {needed}"
-        return GridError(msg, found=found, needed=patch, hint="select a larger region")
+        hint = _other(grid, card) or "select a larger region"
+        return GridError(msg, found=found, needed=patch, hint=hint)
     if what == "gaussian":
         msg = f"{card.name} does not read Gaussian grids."
         found, needed = f"{found}, Gaussian latitudes", "equally spaced latitudes"
@@ -48,6 +49,11 @@ def grid_problem(grid: Grid, axes: Axes, card: Card) -> GridError | None:
             msg, found=found, needed=needed, hint=_regrid(grid, axes, card)
         )
     msg = f"The grid is too {what} for {card.name}."
+    if what == "fine" and card.downscale is not None:
+        msg = _already(grid, card, card.downscale.factor) or msg
+    other = _other(grid, card)
+    if other is not None and what == "fine":
+        return GridError(msg, found=found, needed=needed, hint=other)
     blocks = None if what == "coarse" else _blocks(grid, card)
     if blocks is not None:
         by = f"{axes.latitude}={blocks[0]}, {axes.longitude}={blocks[1]}"
@@ -56,7 +62,8 @@ def grid_problem(grid: Grid, axes: Axes, card: Card) -> GridError | None:
     needed += _EXTRA
     hint = _regrid(grid, axes, card)
     if what == "coarse":
-        hint = f"{_finer(grid, card)}, or interpolate (no detail is added): {hint}"
+        better = other or "take finer data"
+        hint = f"{better}, or interpolate (no detail is added): {hint}"
     return GridError(msg, found=found, needed=needed, hint=hint)
 
 
@@ -206,8 +213,15 @@ def _sorted_user(grid: Grid) -> bool:
     )
 
 
-def _finer(grid: Grid, card: Card) -> str:
-    """What is better than to interpolate: a model for such grids, or finer data."""
+def _already(grid: Grid, card: Card, factor: int) -> str | None:
+    """Say that there is nothing to refine, if the data are as fine as results are."""
+    if max(grid.spacing) > _range(card)[1] / factor:
+        return None
+    return f"The grid is as fine already as what {card.name} makes of a coarse one."
+
+
+def _other(grid: Grid, card: Card) -> str | None:
+    """A model for such grids that does one of the same things, if there is one."""
     able = [
         other.name
         for other in list_models()
@@ -215,7 +229,7 @@ def _finer(grid: Grid, card: Card) -> str:
         and set(other.capabilities) & set(card.capabilities)
         and fits(grid, other)
     ]
-    return f"model={able[0]!r}, which reads this grid" if able else "take finer data"
+    return f"model={able[0]!r}, which reads this grid" if able else None
 
 
 def _degrees(grid: Grid) -> str:

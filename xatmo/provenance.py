@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import xarray as xr
 
@@ -17,9 +17,11 @@ from xatmo.zoo import Card
 
 __all__ = ["sign"]
 
+_Result = TypeVar("_Result", xr.DataArray, xr.Dataset)
+
 
 def sign(
-    result: xr.DataArray,
+    result: _Result,
     *,
     verb: str,
     card: Card,
@@ -27,12 +29,12 @@ def sign(
     attrs: Mapping[str, Any],
     notes: tuple[str, ...] = (),
     history: str = "",
-) -> xr.DataArray:
+) -> _Result:
     """Write the attributes of a result.
 
     Parameters
     ----------
-    result : DataArray
+    result : DataArray or Dataset
         Attributes it has are replaced.
     verb : str
         What was called.
@@ -49,7 +51,7 @@ def sign(
 
     Returns
     -------
-    DataArray
+    DataArray or Dataset
         The same object.
     """
     from xatmo import __version__

@@ -97,5 +97,5 @@ def test_the_tree_of_errors_is_complete(site):
 
 def test_the_command_is_documented(site):
     page = _page(site, "reference/command")
-    for command in ("demo", "models verify", "train", "release", "evaluate"):
+    for command in ("demo", "models verify", "train", "release", "evaluate", "compare"):
         assert f"usage: xatmo {command}" in page

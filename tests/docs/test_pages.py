@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import xatmo
 from xatmo.training.recipe import read_recipe
 
 PAGES = [
@@ -13,6 +14,8 @@ PAGES = [
     "docs/howto/normalization.md",
     "docs/howto/models.md",
     "docs/howto/evaluate.md",
+    "docs/howto/metrics.md",
+    *(["docs/howto/downscale.md"] if xatmo.list_models("downscale") else []),
     "docs/howto/predictability.md",
     "docs/howto/loss.md",
 ]
@@ -24,9 +27,10 @@ def test_python_blocks_run(run_page, page):
 
 
 def test_the_recipe_in_the_guide_is_a_recipe(page_blocks, tmp_path):
-    (text,) = (b.body for b in page_blocks("docs/howto/train.md") if b.kind == "toml")
-    path = tmp_path / "mine.toml"
-    path.write_text(text, "utf-8")
+    blocks = (b.body for b in page_blocks("docs/howto/train.md") if b.kind == "toml")
+    path, finer = tmp_path / "mine.toml", tmp_path / "finer.toml"
+    for file, text in zip((path, finer), blocks, strict=True):
+        file.write_text(text, "utf-8")
     recipe = read_recipe(path)
     assert recipe.name == "atmodist-mine"
     assert recipe.network["n_classes"] == recipe.sampling.n_lags
@@ -34,3 +38,6 @@ def test_the_recipe_in_the_guide_is_a_recipe(page_blocks, tmp_path):
 
     network = build_network(recipe)
     assert network.encoder.stride("block3") == recipe.card["grid"]["stride"]
+    from xatmo.training.downscale.recipe import read_recipe as read_downscale
+
+    assert read_downscale(finer).init_from == "downscale-pretrain"

@@ -24,9 +24,12 @@ _HOUR = np.timedelta64(1, "h")
         lambda ds: ds.atmo.distance(pairwise=True),
         lambda ds: ds.chunk(latitude=16, longitude=16).atmo.embed(),
         lambda ds: ds.atmo.predictability(xatmo.load_model().card.time.lags[0] * _HOUR),
+        lambda ds: ds.atmo.downscale(model="tiny", realizations=3),
+        lambda ds: ds.chunk(latitude=9).atmo.downscale(model="tiny", conserve=False),
         lambda ds: repr(ds.atmo),
     ],
 )
+@pytest.mark.usefixtures("refiners")
 def test_nothing_runs_before_compute(winds, verb):
     with count_forwards() as counted, raise_if_computes():
         verb(winds.chunk(time=2))
@@ -39,6 +42,31 @@ def test_weights_do_not_travel(winds):
     with_data = len(cloudpickle.dumps(dict(z.__dask_graph__())))
     data = len(cloudpickle.dumps(dict(ds.__dask_graph__())))
     assert with_data - data < 1_000_000
+
+
+def test_the_graph_of_many_chunks_is_small(winds, refiners):
+    """A few hundred bytes for each task, whatever the size of fields and weights."""
+    ds = winds.isel(time=np.zeros(2000, int)).drop_vars("time").chunk(time=50)
+    fine = ds.atmo.downscale(model="tiny", realizations=2)
+    with_data = len(cloudpickle.dumps(dict(fine.__dask_graph__())))
+    data = len(cloudpickle.dumps(dict(ds.__dask_graph__())))
+    assert with_data - data < 400_000
+    assert len(fine.__dask_graph__()) < 40 * 2 * 8
+
+
+def test_same_downscaling_same_name(winds, refiners):
+    ds = winds.chunk(time=2, latitude=10)
+    names = [
+        ds.atmo.downscale(model="tiny", seed=seed).u10.data.name for seed in (0, 0, 1)
+    ]
+    assert names[0] == names[1] != names[2]
+
+
+def test_each_field_is_computed_once_for_both_winds(winds, refiners):
+    fine = winds.chunk(time=1, longitude=9).atmo.downscale(model="tiny", realizations=2)
+    with count_forwards() as counted:
+        fine.compute(scheduler="sync")
+    assert counted.fields == 2 * winds.sizes["time"]
 
 
 def test_same_call_same_name(winds):

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import xatmo
+from xatmo.engine import finer
 from xatmo.testing import synthetic_winds
 
 _WINDS = synthetic_winds(4, np.arange(55.0, 22.0, -1.0), np.arange(340.0, 374.0))
@@ -91,6 +92,31 @@ def test_distance(ds, distances):
     assert lazy.dims == tuple(ds.u10.dims)
     got = _canonical(lazy.compute(scheduler="sync"))
     np.testing.assert_allclose(got, distances, rtol=0, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def refined(refiners) -> xr.Dataset:
+    return _WINDS.atmo.downscale(model="tiny", realizations=2)
+
+
+@settings(examples, max_examples=60)
+@given(ds=presentations(), tile=st.sampled_from([1, 400, 2**17]))
+def test_downscale(ds, tile, refined):
+    """Also in tiles smaller than the halo is wide, and whatever the orientation."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finer, "TILE_POINTS", tile)
+        lazy = ds.atmo.downscale(model="tiny", realizations=2)
+        assert lazy.u10.dims == ("realization", *ds.u10.dims)
+        assert lazy.chunksizes["time"] == ds.chunksizes["time"]
+        for dim in ("latitude", "longitude"):
+            cut = tuple(4 * n for n in ds.chunksizes[dim])
+            assert lazy.chunksizes[dim] == cut
+        got = lazy.compute(scheduler="sync")
+    for name in ("u10", "v10"):
+        a, b = (_canonical(d[name], "realization") for d in (got, refined))
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+        np.testing.assert_allclose(a.latitude, b.latitude)
+        np.testing.assert_allclose(a.longitude, b.longitude)
 
 
 @pytest.mark.parametrize("scheduler", ["threads", "sync"])

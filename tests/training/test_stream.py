@@ -135,7 +135,7 @@ def test_streams_only_what_exceeds_the_memory(path):
 
 
 def test_stores_share_the_memory(path):
-    stores = open_stores([path, path], replace(SAMPLING, cache_mb=1))
+    stores = open_stores([path, path], cache_mb=1)
     slice_bytes = stores[0].nbytes / stores[0].times.size
     assert sum(s._capacity * slice_bytes for s in stores) <= 2**20
 

@@ -47,7 +47,7 @@ def test_a_valid_card_is_read_into_plain_values(values):
 
 
 def test_what_is_optional_may_be_absent(values):
-    contents = values(capabilities=["downscale"], normalization={"kind": "zscore"})
+    contents = values(capabilities=["infill"], normalization={"kind": "zscore"})
     del contents["normalization"]["alpha"]
     for level in contents["levels"]:
         del level["log_mean"], level["log_std"], level["trained"]
@@ -160,10 +160,25 @@ def test_a_slip_of_the_pen_is_named(values, path, value, match):
 
 
 def test_distance_needs_layers(values):
-    contents = values(capabilities=["downscale"])
+    contents = values(capabilities=["infill"])
     del contents["layers"]
     with pytest.raises(CardError, match=r"since there is a \[distance\]"):
         parse_card(contents)
+
+
+def test_downscale_needs_a_factor_and_a_finite_halo(values):
+    able = values(capabilities=["downscale"], downscale={"factor": 4})
+    card = parse_card(able)
+    assert (card.downscale.factor, card.downscale.statics) == (4, ())
+    assert parse_card(tomllib.loads(card.to_toml())) == card
+    with pytest.raises(CardError, match=r"'downscale' needs a factor"):
+        parse_card(changed(able, ("downscale",), GONE))
+    with pytest.raises(CardError, match=r"(?s)factor = 1.*at least 2"):
+        parse_card(changed(able, ("downscale", "factor"), 1))
+    with pytest.raises(CardError, match=r"(?s)statics.*'land_area_fraction'"):
+        parse_card(changed(able, ("downscale", "statics"), ["altitude"]))
+    with pytest.raises(CardError, match=r"(?s)'downscale'.*a finite halo"):
+        parse_card(changed(able, ("grid", "halo"), "global"))
 
 
 def test_log_constants_belong_to_signlog(values):

@@ -169,7 +169,7 @@ def test_the_repr_leaves_out_what_a_card_leaves_out(tiny_model, values):
     assert "lags" not in describe(card)
     for key in ("layers", "distance", "time"):
         del contents[key]
-    text = describe(parse_card({**contents, "capabilities": ["downscale"]}))
+    text = describe(parse_card({**contents, "capabilities": ["infill"]}))
     assert "layer" not in text
     assert "time step" not in text
 

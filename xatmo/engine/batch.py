@@ -6,7 +6,7 @@ same numbers, to the last bit, in whatever company it comes.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ from xatmo.engine import worker
 from xatmo.errors import MissingValuesError, OutOfMemoryError
 from xatmo.zoo import ModelKey
 
-__all__ = ["Call", "execute"]
+__all__ = ["Call", "execute", "in_batches", "missing_values"]
 
 # Grid points of one forward pass. On a CPU larger batches gain nothing (measured for
 # 32 x 32 to 181 x 360 points), and small ones waste little where they are padded.
@@ -80,35 +80,54 @@ def execute(
     core = arrays[0].shape[arrays[0].ndim - n_core :]
     flat = [a.reshape(-1, *core) for a in arrays]
     out = np.empty((len(flat[0]), *out_core), np.float32)
+    kwargs = dict(call.kwargs)
+
+    def step(start: int, stop: int, size: int) -> None:
+        batch, bad = _gather(flat, start, stop, size, call)
+        result = model.forward(call.method, batch, kwargs)
+        out[start:stop] = result[: stop - start]
+        out[start:stop][bad] = np.nan
+
     if len(out):
         with worker.running(call.key, call.device) as model:
-            size = call.fields_per_batch(int(np.prod(core)), model.device)
-            size = model.batch_limit(core, size)
-            _run(flat, out, call, model, size)
+            in_batches(step, len(out), core, call, model)
     return out.reshape(*lead, *out_core)
 
 
-def _run(
-    flat: list[np.ndarray],
-    out: np.ndarray,
+def in_batches(
+    step: Callable[[int, int, int], None],
+    count: int,
+    core: tuple[int, ...],
     call: Call,
     model: worker.Loaded,
-    size: int,
 ) -> None:
-    kwargs = dict(call.kwargs)
+    """Call ``step(start, stop, size)`` until all fields have had their turn.
+
+    Parameters
+    ----------
+    step : callable
+        Runs the network on the fields ``start`` to ``stop``, of which there are
+        ``size`` in a full batch. When it runs out of memory it is called again with
+        half as many.
+    count : int
+        Number of fields.
+    core : tuple of int
+        Shape of one.
+    call : Call
+    model : Loaded
+    """
+    size = call.fields_per_batch(int(np.prod(core)), model.device)
+    size = model.batch_limit(core, size)
     start = 0
-    while start < len(out):
-        stop = min(start + size, len(out))
-        batch, bad = _gather(flat, start, stop, size, call)
+    while start < count:
+        stop = min(start + size, count)
         try:
-            result = model.forward(call.method, batch, kwargs)
+            step(start, stop, size)
         except Exception as error:
             if not worker.is_out_of_memory(error):
                 raise
-            size = _halved(size, error, call, model, batch.shape[2:])
+            size = _halved(size, error, call, model, core)
             continue
-        out[start:stop] = result[: stop - start]
-        out[start:stop][bad] = np.nan
         start = stop
 
 
@@ -126,12 +145,22 @@ def _gather(
     bad: np.ndarray = np.logical_not(complete)
     if bad.any():
         if call.missing == "raise":
-            raise _missing(bad, call, start)
+            raise missing_values(bad, call, start)
         used[bad.any(axis=1)] = 0.0
     return batch, np.asarray(bad.any(axis=1))
 
 
-def _missing(bad: np.ndarray, call: Call, start: int) -> MissingValuesError:
+def missing_values(bad: np.ndarray, call: Call, start: int) -> MissingValuesError:
+    """Return the error for a batch with gaps.
+
+    Parameters
+    ----------
+    bad : ndarray of bool, shape (fields, channels)
+        Which have some.
+    call : Call
+    start : int
+        Number of the first field in its chunk.
+    """
     names = call.names or tuple(f"input {i}" for i in range(bad.shape[1]))
     columns = np.asarray(bad.any(axis=0))
     first = start + int(np.argmax(bad.any(axis=1)))
@@ -143,7 +172,8 @@ def _missing(bad: np.ndarray, call: Call, start: int) -> MissingValuesError:
         found=f"{int(bad.any(axis=1).sum())} of {len(bad)} fields with missing values "
         f"in one batch, the first of them number {first} of its chunk (from 0)",
         needed="finite numbers everywhere",
-        hint="fill the gaps first, e.g. with ds.interpolate_na(dim), or use "
+        hint="fill the gaps first, e.g. with ds.interpolate_na(dim) (or with "
+        "ds.atmo.infill(), once a model for it is released), or use "
         "xatmo.set_options(missing='propagate') to get NaN for those fields",
     )
 

@@ -21,7 +21,7 @@ import xarray as xr
 from xatmo.engine.batch import Call, execute
 from xatmo.errors import ChunkError
 
-__all__ = ["apply"]
+__all__ = ["apply", "cut_alike", "joined", "merge"]
 
 # Small chunks are joined until a task has this many grid points: on a CPU some tenths
 # of a second, on a GPU half a batch, and always less than one field of 0.25 degrees.
@@ -69,13 +69,10 @@ def apply(
     xatmo.errors.ChunkError
         If a core dimension is chunked that must not be.
     """
-    lazy = [field for field in fields if field.chunks is not None]
-    if not lazy:
+    fields = cut_alike(fields)
+    first = fields[0]
+    if first.chunks is None:
         return _blocks(call, fields, core, out)
-    # One field may be in memory, or cut differently: the first lazy one leads.
-    first = lazy[0]
-    cut = first.chunksizes
-    fields = [f if f.chunksizes == cut else f.chunk(cut) for f in fields]
     chunked = [d for d in core if len(first.chunksizes[d]) > 1]
     if chunked and halo == "global":
         raise _must_be_whole(chunked, first, call)
@@ -84,7 +81,9 @@ def apply(
     if not join:
         whole = dict.fromkeys(core, -1)
         return _blocks(call, [f.chunk(whole) for f in fields], core, out)
-    fields, undo = _joined(fields, core, call.batch_size or 1)
+    points = int(np.prod([first.sizes[d] for d in core]))
+    wanted = max(call.batch_size or 1, JOIN_POINTS // points)
+    fields, undo = joined(fields, core, wanted)
     result = _blocks(call, fields, core, out)
     return result.chunk(undo) if undo else result
 
@@ -108,15 +107,26 @@ def _blocks(
     )
 
 
-def _joined(
-    fields: Sequence[xr.DataArray], core: Sequence[str], batch_size: int
+def cut_alike(fields: Sequence[xr.DataArray]) -> list[xr.DataArray]:
+    """Return fields in the same chunks, or all in memory.
+
+    One may be in memory, or cut differently: the first lazy one leads.
+    """
+    cut = next((f.chunksizes for f in fields if f.chunks is not None), None)
+    return [f if cut is None or f.chunksizes == cut else f.chunk(cut) for f in fields]
+
+
+def joined(
+    fields: Sequence[xr.DataArray], core: Sequence[str], wanted: int
 ) -> tuple[list[xr.DataArray], dict[str, tuple[int, ...]]]:
-    """Whole core dimensions, and neighbouring small chunks as one; how to undo it."""
+    """Join what is cut too small for the network; return also how to undo it.
+
+    Core dimensions become whole, and neighbouring chunks of the others one, until
+    there are about as many fields in each as are wanted.
+    """
     first = fields[0]
     plan: dict[str, Any] = dict.fromkeys(core, -1)
     lead = [str(d) for d in first.dims if d not in core]
-    points = int(np.prod([first.sizes[d] for d in core]))
-    wanted = max(batch_size, JOIN_POINTS // points)
     undo: dict[str, tuple[int, ...]] = {}
     have = int(np.prod([max(first.chunksizes[d]) for d in lead])) if lead else wanted
     # The innermost dimension first: its chunks lie next to each other on disk.
@@ -124,20 +134,25 @@ def _joined(
         chunks = first.chunksizes[dim]
         if have >= wanted or len(chunks) == 1:
             continue
-        plan[dim] = _merge(chunks, max(1, wanted * max(chunks) // have))
+        plan[dim] = merge(chunks, max(1, wanted * max(chunks) // have))
         undo[dim] = chunks
         have = have // max(chunks) * max(plan[dim])
     return [field.chunk(plan) for field in fields], undo
 
 
-def _merge(chunks: tuple[int, ...], target: int) -> tuple[int, ...]:
-    """Join neighbours until each has about ``target`` elements; cut none."""
+def merge(chunks: tuple[int, ...], target: int, least: int = 1) -> tuple[int, ...]:
+    """Join neighbours until each has about ``target`` elements; cut none.
+
+    None has fewer than ``least`` elements in the end, if there are as many.
+    """
     merged: list[int] = []
     for size in chunks:
-        if merged and merged[-1] + size <= target:
+        if merged and (merged[-1] + size <= target or merged[-1] < least):
             merged[-1] += size
         else:
             merged.append(size)
+    if len(merged) > 1 and merged[-1] < least:
+        merged[-2:] = [sum(merged[-2:])]
     return tuple(merged)
 
 

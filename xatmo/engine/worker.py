@@ -39,12 +39,21 @@ class Loaded:
     def forward(
         self, method: str, batch: np.ndarray, kwargs: dict[str, Any]
     ) -> np.ndarray:
-        """(B, C, *core) in, (B, *out) out, both float32 in main memory."""
+        """(B, C, *core) in, (B, *out) out, both float32 in main memory.
+
+        Arrays among the further arguments become tensors as well.
+        """
         import torch
 
         # inference_mode is thread-local: it has to be entered in the task itself.
         with torch.inference_mode():
             x = torch.from_numpy(batch).to(self.device)
+            kwargs = {
+                name: torch.from_numpy(value).to(self.device)
+                if isinstance(value, np.ndarray)
+                else value
+                for name, value in kwargs.items()
+            }
             return self._runtime(method, x, **kwargs).float().cpu().numpy()
 
     def batch_limit(self, core: tuple[int, ...], wanted: int) -> int:

@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from xatmo.errors import OptionError
-from xatmo.training.recipe import Recipe
+from xatmo.training.recipe import AnyRecipe
 from xatmo.zoo.files import draft
 
 __all__ = [
@@ -30,8 +30,14 @@ __all__ = [
 
 # Weights follow from these parts of a recipe, but for some keys of theirs.
 _BINDING = ("architecture", "network", "quantities", "normalization", "sampling")
-_TABLES = (*_BINDING, "train", "optimizer")
-_FREE = {"epochs", "validate_every", "validation_pairs", "precision"}
+_TABLES = (*_BINDING, "train", "optimizer", "objective")
+_FREE = {
+    "epochs",
+    "validate_every",
+    "validation_pairs",
+    "validation_crops",
+    "precision",
+}
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -89,20 +95,20 @@ def find_checkpoint(folder: Path) -> Path | None:
     )
 
 
-def write_run(recipe: Recipe, levels: Mapping[str, Any], folder: Path) -> None:
+def write_run(recipe: AnyRecipe, levels: Mapping[str, Any], folder: Path) -> None:
     """Write ``run.json``: the recipe and the constants of the normalisation."""
     with draft(folder / "run.json") as file:
         file.write_text(json.dumps(_told(recipe, levels), indent=1))
 
 
 def check_unchanged(
-    recipe: Recipe, levels: Mapping[str, Any], folder: Path, hint: str = ""
+    recipe: AnyRecipe, levels: Mapping[str, Any], folder: Path, hint: str = ""
 ) -> None:
     """Refuse to go on with another recipe, or other data, than a run began with.
 
     Parameters
     ----------
-    recipe : Recipe
+    recipe : Recipe or DownscaleRecipe
     levels : mapping
         Constants of the normalisation, level by level.
     folder : Path
@@ -121,7 +127,8 @@ def check_unchanged(
     before, now = json.loads(file.read_text()), _told(recipe, levels)
     changes: list[str] = []
     for table in _TABLES:
-        changes += _changes(table, before["recipe"].get(table), now["recipe"][table])
+        parts = (told["recipe"].get(table) for told in (before, now))
+        changes += _changes(table, *parts)
     if not changes and not _same_constants(before["levels"], now["levels"]):
         changes = ["the data: the constants of the normalisation are others"]
     if not changes:
@@ -136,9 +143,10 @@ def check_unchanged(
     )
 
 
-def _told(recipe: Recipe, levels: Mapping[str, Any]) -> dict[str, Any]:
+def _told(recipe: AnyRecipe, levels: Mapping[str, Any]) -> dict[str, Any]:
     """What ``run.json`` holds, as it will be read again."""
-    text = json.dumps({"recipe": asdict(recipe), "levels": levels}, default=list)
+    table = asdict(recipe)  # type: ignore[call-overload]
+    text = json.dumps({"recipe": table, "levels": levels}, default=list)
     told: dict[str, Any] = json.loads(text)
     return told
 

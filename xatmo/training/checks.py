@@ -13,11 +13,18 @@ import torch
 
 from xatmo.errors import ExtrapolationWarning, OptionError, TimeAxisError
 from xatmo.fields import find_axes
-from xatmo.training.recipe import Recipe, Source
+from xatmo.training.recipe import AnyRecipe, Recipe, Source
 from xatmo.training.sampling import FieldStore
 from xatmo.training.source import open_source
 
-__all__ = ["check_classes", "check_devices", "on_data", "warn_of_grid"]
+__all__ = [
+    "check_alone",
+    "check_classes",
+    "check_devices",
+    "hold_out",
+    "on_data",
+    "warn_of_grid",
+]
 
 # A grid is what its spacing says to within this share: 0.7 is not 0.703125.
 _TOLERANCE = 0.02
@@ -70,22 +77,46 @@ def check_devices(devices: int, accelerator: str) -> None:
     )
 
 
-def warn_of_grid(recipe: Recipe, stores: Sequence[FieldStore]) -> None:
-    """Say so if data are on another grid than the model's card will promise."""
+def check_alone(devices: int) -> None:
+    """Refuse several devices for what is trained on one.
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+    """
+    if devices == 1:
+        return
+    msg = "Two networks that are trained against each other need one device."
+    raise OptionError(
+        msg,
+        found=f"devices={devices}",
+        needed="one device with the objective 'adversarial'",
+        hint="--devices 1, and a larger batch_size in [optimizer]",
+    )
+
+
+def warn_of_grid(
+    recipe: AnyRecipe, stores: Sequence[FieldStore], factor: int = 1
+) -> None:
+    """Say so if data are on another grid than the model's card will promise.
+
+    The card tells of the grid that is read: ``factor`` times coarser than the data.
+    """
     promised = recipe.card.get("grid", {}).get("spacing")
     if not promised:
         return
-    fine, coarse = promised
+    fine, coarse = (spacing / factor for spacing in promised)
     for store in stores:
         low, high = min(store.spacing), max(store.spacing)
         if fine * (1 - _TOLERANCE) <= low and high <= coarse * (1 + _TOLERANCE):
             continue
         blocks = round(fine / low)
+        finer = f", {factor} times finer than what is read" if factor > 1 else ""
         way = f"--coarsen {blocks}, or " if blocks > 1 else ""
         note = (
             f"{store.name} has a grid of "
             f"{store.spacing[0]:g} x {store.spacing[1]:g}°, the recipe's card promises "
-            f"{fine:g} to {coarse:g}°: {way}write its spacing into [card.grid]."
+            f"{fine:g} to {coarse:g}°{finer}: {way}write its spacing into [card.grid]."
         )
         warnings.warn(note, ExtrapolationWarning, stacklevel=3)
         return
@@ -94,34 +125,46 @@ def warn_of_grid(recipe: Recipe, stores: Sequence[FieldStore]) -> None:
 def on_data(recipe: Recipe, source: Source) -> Recipe:
     """Return the recipe on one data set: the last part held out, behind a gap.
 
-    A tenth of the period is held out, but twice the longest lag if there is as much;
-    the gap is as long as that lag, so that no pair reaches from one part into the
-    other. A series too short for two parts is trained on as a whole.
+    The gap is as long as the longest lag, so that no pair reaches from one part into
+    the other. A series too short for two parts is trained on as a whole.
 
     Raises
     ------
     xatmo.errors.TimeAxisError
         If the data are shorter than the longest lag.
     """
-    ds = open_source(source)
-    times = ds.indexes[str(find_axes(ds).time)]
     longest = dt.timedelta(hours=recipe.sampling.step_hours * recipe.sampling.n_lags)
+    times = _times(source)
+    if times[-1] - times[0] < longest:
+        raise _too_short(recipe, Path(source.path).name, times, longest)
+    train, validation = hold_out(source, longest, least=longest)
+    return replace(recipe, train=train, validation=validation, constants=())
+
+
+def hold_out(
+    source: Source, gap: dt.timedelta, least: dt.timedelta
+) -> tuple[tuple[Source, ...], tuple[Source, ...]]:
+    """Divide a data set into what is trained on and what is held out, behind a gap.
+
+    A tenth of the period is held out, but twice the gap if there is as much; nothing
+    if that were less than ``least``.
+    """
+    times = _times(source)
     period = times[-1] - times[0]
-    name = Path(source.path).name
-    if period < longest:
-        raise _too_short(recipe, name, times, longest)
-    recipe = replace(recipe, train=(source,), validation=(), constants=())
-    held = max(period / 10, min(2 * longest, (period - longest) / 2))
-    if held < longest:
+    held = max(period / 10, min(2 * gap, (period - gap) / 2))
+    if held < least:
+        name = Path(source.path).name
         note = f"{name} is too short to hold a part of it out: nothing is validated."
-        warnings.warn(note, stacklevel=4)
-        return recipe
+        warnings.warn(note, stacklevel=5)
+        return (source,), ()
     cut = times[-1] - held
-    return replace(
-        recipe,
-        train=(replace(source, end=(cut - longest).isoformat()),),
-        validation=(replace(source, start=cut.isoformat()),),
-    )
+    train = replace(source, end=(cut - gap).isoformat())
+    return (train,), (replace(source, start=cut.isoformat()),)
+
+
+def _times(source: Source) -> Any:
+    ds = open_source(source)
+    return ds.indexes[str(find_axes(ds).time)]
 
 
 def _too_short(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain, islice, repeat
-from typing import Any
+from typing import Any, Protocol
 
 import lightning as L
 import torch
@@ -12,13 +12,20 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from xatmo.training.recipe import Optimizer
-from xatmo.training.sampling import Batch, PairSampler
+from xatmo.training.sampling import PairSampler
 from xatmo.training.stream import stream
 
-__all__ = ["NumberedBatches", "PairData", "StreamedBatches"]
+__all__ = ["NumberedBatches", "NumberedData", "PairData", "StreamedBatches"]
 
 # Batches of validation pairs are numbered from here, far from any training batch.
 _VALIDATION = 2**40
+
+
+class Sampler(Protocol):
+    """Draws numbered batches."""
+
+    def batch(self, number: int, size: int, part: tuple[int, int] = (0, 1)) -> Any:
+        """Return part ``(i, n)`` of a batch: a dataclass of arrays."""
 
 
 class NumberedBatches(Dataset[dict[str, Tensor]]):
@@ -29,7 +36,7 @@ class NumberedBatches(Dataset[dict[str, Tensor]]):
 
     def __init__(
         self,
-        sampler: PairSampler,
+        sampler: Sampler,
         numbers: Any,
         size: int,
         part: tuple[int, int] = (0, 1),
@@ -73,7 +80,73 @@ class StreamedBatches(IterableDataset[dict[str, Tensor]]):
             yield _tensors(batch)
 
 
-class PairData(L.LightningDataModule):
+class NumberedData(L.LightningDataModule):
+    """New samples in every step, the same held-out ones in every validation.
+
+    Parameters
+    ----------
+    train, validation : sampler
+        ``batch(number, size, part)`` returns a dataclass of arrays.
+    batch_size : int
+        Samples per process and step.
+    steps : int
+        Per epoch.
+    held_out : int
+        Samples of a validation.
+    workers : int
+        Processes that draw batches; 0 draws in the training process.
+    """
+
+    def __init__(
+        self,
+        train: Sampler,
+        validation: Sampler | None,
+        *,
+        batch_size: int,
+        steps: int,
+        held_out: int,
+        workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.train, self.validation = train, validation
+        self.batch_size, self.steps, self.held_out = batch_size, steps, held_out
+        self.workers = workers
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the batches of the current epoch."""
+        epoch = self.trainer.current_epoch if self.trainer else 0
+        numbers = range(epoch * self.steps, (epoch + 1) * self.steps)
+        return self._numbered(self.train, numbers)
+
+    def val_dataloader(self) -> Any:
+        """Return the same held-out samples every time."""
+        if self.validation is None:
+            return []
+        count = max(1, self.held_out // self._size)
+        return self._numbered(self.validation, range(_VALIDATION, _VALIDATION + count))
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """Which part of every batch is drawn in this process."""
+        if not self.trainer:
+            return 0, 1
+        return self.trainer.global_rank, self.trainer.world_size
+
+    @property
+    def _size(self) -> int:
+        """Samples of a step, in all processes together."""
+        return self.batch_size * self.part[1]
+
+    def _numbered(self, sampler: Sampler, numbers: Any) -> DataLoader[Any]:
+        return self._loader(NumberedBatches(sampler, numbers, self._size, self.part))
+
+    def _loader(self, batches: Dataset[Any]) -> DataLoader[Any]:
+        return DataLoader(
+            batches, batch_size=None, shuffle=False, num_workers=self.workers
+        )
+
+
+class PairData(NumberedData):
     """Warm start on a fixed subset, then new pairs in every step.
 
     Parameters
@@ -85,6 +158,9 @@ class PairData(L.LightningDataModule):
         Processes that draw batches; 0 draws in the training process.
     """
 
+    train: PairSampler
+    validation: PairSampler | None
+
     def __init__(
         self,
         train: PairSampler,
@@ -92,9 +168,15 @@ class PairData(L.LightningDataModule):
         settings: Optimizer,
         workers: int = 0,
     ) -> None:
-        super().__init__()
-        self.train, self.validation = train, validation
-        self.settings, self.workers = settings, workers
+        super().__init__(
+            train,
+            validation,
+            batch_size=settings.batch_size,
+            steps=settings.steps_per_epoch,
+            held_out=settings.validation_pairs,
+            workers=workers,
+        )
+        self.settings = settings
 
     def train_dataloader(self) -> DataLoader[Any]:
         """Return the batches of the current epoch."""
@@ -115,27 +197,10 @@ class PairData(L.LightningDataModule):
 
     def val_dataloader(self) -> Any:
         """Return the same held-out pairs every time."""
-        if self.validation is None:
-            return []
-        count = max(1, self.settings.validation_pairs // self._size)
-        if self.validation.streams:
-            return self._streamed(self.validation, (2,), count)
-        return self._numbered(self.validation, range(_VALIDATION, _VALIDATION + count))
-
-    @property
-    def part(self) -> tuple[int, int]:
-        """Which part of every batch is drawn in this process."""
-        if not self.trainer:
-            return 0, 1
-        return self.trainer.global_rank, self.trainer.world_size
-
-    @property
-    def _size(self) -> int:
-        """Pairs of a step, in all processes together."""
-        return self.settings.batch_size * self.part[1]
-
-    def _numbered(self, sampler: PairSampler, numbers: Any) -> DataLoader[Any]:
-        return self._loader(NumberedBatches(sampler, numbers, self._size, self.part))
+        if self.validation is None or not self.validation.streams:
+            return super().val_dataloader()
+        count = max(1, self.held_out // self._size)
+        return self._streamed(self.validation, (2,), count)
 
     def _streamed(
         self,
@@ -148,11 +213,6 @@ class PairData(L.LightningDataModule):
             StreamedBatches(sampler, key, count, self._size, self.part, subset)
         )
 
-    def _loader(self, batches: Dataset[Any]) -> DataLoader[Any]:
-        return DataLoader(
-            batches, batch_size=None, shuffle=False, num_workers=self.workers
-        )
 
-
-def _tensors(batch: Batch) -> dict[str, Tensor]:
+def _tensors(batch: Any) -> dict[str, Tensor]:
     return {key: torch.from_numpy(value) for key, value in vars(batch).items()}

@@ -35,6 +35,7 @@ from xatmo.training.scores.naming import Answers, classification
 from xatmo.training.scores.ordering import ordering
 from xatmo.training.scores.scorer import Scorer
 from xatmo.training.scores.spaces import ORDERED, Spaces
+from xatmo.training.source import said
 from xatmo.zoo import Card, Model, load_model, normalizer
 
 __all__ = [
@@ -117,10 +118,10 @@ def evaluate(
     return {
         "model": f"{found.card.name} {found.card.version}",
         "sha256": found.card.weights.sha256,
-        "data": [_said(source) for source in sources],
+        "data": [said(source) for source in sources],
         "level": str(level),
         "level_trained": card_level(found.card, level).trained,
-        "reference": [_said(source) for source in others] or "the data themselves",
+        "reference": [said(source) for source in others] or "the data themselves",
         "seed": seed,
         "patch": list(draws.sampling.patch),
         "latitude_limit": draws.sampling.latitude_limit,
@@ -223,7 +224,7 @@ def _at(level: Level, model: Model, sources: list[Source]) -> list[Source]:
             continue
         kept.append(source)
     if sources and not kept:
-        names = ", ".join(_said(source) for source in sources)
+        names = ", ".join(said(source) for source in sources)
         msg = "None of the reference data are at the level that is scored."
         raise LevelError(
             msg,
@@ -273,7 +274,7 @@ def _factors(error: GridError, source: Source) -> range:
     """Coarser if the grid is too fine, finer if that has made it too small."""
     if source.coarsen > 1:
         return range(source.coarsen - 1, 0, -1)
-    return range(2, 17) if "coarsen" in error.hint else range(0)
+    return range(2, 17) if "too fine" in error.problem else range(0)
 
 
 def _check_counts(**counts: int) -> None:
@@ -286,19 +287,6 @@ def _check_counts(**counts: int) -> None:
                 needed="a positive number",
                 hint=f"{name}=2000, for a first look",
             )
-
-
-def _said(source: Source) -> str:
-    parts = [Path(source.path).name]
-    if source.start:
-        parts.append(f"from {source.start}")
-    if source.end:
-        parts.append(f"until {source.end}")
-    if source.coarsen > 1:
-        parts.append(f"block means of {source.coarsen} x {source.coarsen}")
-    if source.spacing:
-        parts.append(f"interpolated to {source.spacing:g}°")
-    return ", ".join(parts)
 
 
 # --- The scores ---------------------------------------------------------------------

@@ -22,6 +22,7 @@ __all__ = [
     "curves_figure",
     "learning_figure",
     "ordering_figure",
+    "save_figure",
     "save_figures",
     "save_learning",
 ]
@@ -42,12 +43,14 @@ def save_figures(scores: dict[str, Any], folder: str | Path) -> list[Path]:
         "accuracy": accuracy_figure(scores),
         "ordering": ordering_figure(scores),
     }
-    return [_save(fig, Path(folder) / f"{name}.png") for name, fig in drawn.items()]
+    return [
+        save_figure(fig, Path(folder) / f"{name}.png") for name, fig in drawn.items()
+    ]
 
 
 def save_learning(curve: Sequence[dict[str, Any]], folder: str | Path) -> Path:
     """Draw the learning curve as ``learning.png``; return its path."""
-    return _save(learning_figure(curve), Path(folder) / "learning.png")
+    return save_figure(learning_figure(curve), Path(folder) / "learning.png")
 
 
 def confusion_figure(scores: dict[str, Any]) -> Figure:
@@ -191,14 +194,15 @@ def learning_figure(curve: Sequence[dict[str, Any]]) -> Figure:
     return fig
 
 
-def _save(fig: Figure, path: Path) -> Path:
-    """Write a small PNG: line drawings need few colours."""
+def save_figure(fig: Figure, path: Path, colours: int | None = 128) -> Path:
+    """Write a small PNG: line drawings need few colours, maps all of them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     memory = io.BytesIO()
     fig.savefig(memory, dpi=100, format="png")
     from PIL import Image  # comes with matplotlib
 
     image = Image.open(memory).convert("RGB")
-    few = image.quantize(colors=128, dither=Image.Dither.NONE)
-    few.save(path, optimize=True)
+    if colours is not None:
+        image = image.quantize(colors=colours, dither=Image.Dither.NONE)
+    image.save(path, optimize=True)
     return path

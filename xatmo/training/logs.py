@@ -26,29 +26,52 @@ __all__ = [
     "write_curve",
 ]
 
-# Names in the logs, and in the curve.
+# Names in the logs, and in the curve; of each task.
 _COLUMNS = {
-    "train_loss": "train_loss",
-    "train_ce": "train_ce",
-    "train_accuracy": "train_accuracy",
-    "val_ce": "val_ce",
-    "val_accuracy": "val_accuracy",
-    "learning_rate": "lr",
-    "pairs_per_second": "pairs_per_second",
+    "pairs": {
+        "train_loss": "train_loss",
+        "train_ce": "train_ce",
+        "train_accuracy": "train_accuracy",
+        "val_ce": "val_ce",
+        "val_accuracy": "val_accuracy",
+        "learning_rate": "lr",
+        "pairs_per_second": "pairs_per_second",
+    },
+    "downscale": {
+        "train_loss": "train_loss",
+        "train_content": "train_content",
+        "train_adversarial": "train_adversarial",
+        "train_discriminator": "train_discriminator",
+        "val_rmse": "val_rmse",
+        "val_rmse_member": "val_rmse_member",
+        "val_mae": "val_mae",
+        "val_crps": "val_crps",
+        "val_power": "val_power",
+        "val_power_mean": "val_power_mean",
+        "learning_rate": "lr",
+        "crops_per_second": "crops_per_second",
+    },
 }
 
 
 class Throughput(Callback):
-    """Logs the pairs per second of each epoch: drawing and training, not validation."""
+    """Logs the samples per second of an epoch: drawing and training, not validation.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    unit : str
+        What a sample is called.
+    """
+
+    def __init__(self, unit: str = "pairs") -> None:
+        self.unit = unit
         self._start = self._end = 0.0
-        self._pairs = 0
+        self._samples = 0
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start the clock."""
         self._start = self._end = time.perf_counter()
-        self._pairs = 0
+        self._samples = 0
 
     def on_train_batch_end(
         self,
@@ -58,14 +81,14 @@ class Throughput(Callback):
         batch: dict[str, Any],
         batch_idx: int,
     ) -> None:
-        """Count the pairs of all processes."""
-        self._pairs += len(batch["label"]) * trainer.world_size
+        """Count the samples of all processes."""
+        self._samples += len(batch["level"]) * trainer.world_size
         self._end = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Log what was reached."""
-        rate = self._pairs / max(self._end - self._start, 1e-9)
-        module.log("pairs_per_second", rate, prog_bar=True, sync_dist=True)
+        rate = self._samples / max(self._end - self._start, 1e-9)
+        module.log(f"{self.unit}_per_second", rate, prog_bar=True, sync_dist=True)
 
 
 def learning_curve(folder: str | Path) -> list[dict[str, Any]]:
@@ -80,9 +103,11 @@ def learning_curve(folder: str | Path) -> list[dict[str, Any]]:
     -------
     list of dict
         One per epoch, in order: ``epoch`` (from 0), ``train_loss``, ``train_ce``,
-        ``train_accuracy``, ``val_ce``, ``val_accuracy``, ``lr``, ``pairs_per_second``.
-        None where nothing was measured: not every epoch is validated.
+        ``train_accuracy``, ``val_ce``, ``val_accuracy``, ``lr``, ``pairs_per_second``;
+        of a downscaling network its losses and held-out scores. None where nothing was
+        measured: not every epoch is validated.
     """
+    columns = _COLUMNS[_task(Path(folder))]
     epochs: dict[int, dict[str, Any]] = {}
     versions = Path(folder, "csv").glob("version_*/metrics.csv")
     for file in sorted(versions, key=lambda f: int(f.parent.name.split("_")[1])):
@@ -92,13 +117,20 @@ def learning_curve(folder: str | Path) -> list[dict[str, Any]]:
                     continue
                 epoch = int(row["epoch"])
                 # An epoch that was cut short and repeated: the later start counts.
-                entry = epochs.setdefault(epoch, dict.fromkeys(_COLUMNS.values()))
+                entry = epochs.setdefault(epoch, dict.fromkeys(columns.values()))
                 entry |= {
                     name: float(row[column])
-                    for column, name in _COLUMNS.items()
+                    for column, name in columns.items()
                     if row.get(column)
                 }
     return [{"epoch": epoch, **epochs[epoch]} for epoch in sorted(epochs)]
+
+
+def _task(folder: Path) -> str:
+    """What a run trains for, as it has written down."""
+    file = folder / "run.json"
+    recipe = json.loads(file.read_text())["recipe"] if file.exists() else {}
+    return str(recipe.get("task", "pairs"))
 
 
 def write_curve(folder: Path) -> list[dict[str, Any]]:
@@ -115,19 +147,33 @@ def summary(folder: str | Path) -> str:
     if not curve:
         return f"nothing was trained in {folder}"
     parts = [f"{len(curve)} epoch" + "s" * (len(curve) > 1)]
-    rates = [e["pairs_per_second"] for e in curve if e["pairs_per_second"]]
+    task = _task(Path(folder))
+    unit = "pairs" if task == "pairs" else "crops"
+    rates = [e[f"{unit}_per_second"] for e in curve if e[f"{unit}_per_second"]]
     if rates:
-        parts.append(f"{sorted(rates)[len(rates) // 2]:.0f} pairs/s")
+        parts.append(f"{sorted(rates)[len(rates) // 2]:.0f} {unit}/s")
+    parts += _accuracies(curve) if task == "pairs" else _skill(curve)
+    return f"trained in {folder}: {', '.join(parts)}"
+
+
+def _accuracies(curve: list[dict[str, Any]]) -> list[str]:
     scored = [e for e in curve if e["val_accuracy"] is not None]
     if scored:
         best = max(scored, key=lambda e: e["val_accuracy"])
-        parts.append(
-            f"validation accuracy {scored[-1]['val_accuracy']:.3f} "
-            f"(best {best['val_accuracy']:.3f} after epoch {best['epoch'] + 1})"
-        )
-    elif curve[-1]["train_accuracy"] is not None:
-        parts.append(f"training accuracy {curve[-1]['train_accuracy']:.3f}")
-    return f"trained in {folder}: {', '.join(parts)}"
+        end = f"(best {best['val_accuracy']:.3f} after epoch {best['epoch'] + 1})"
+        return [f"validation accuracy {scored[-1]['val_accuracy']:.3f} {end}"]
+    if curve[-1]["train_accuracy"] is not None:
+        return [f"training accuracy {curve[-1]['train_accuracy']:.3f}"]
+    return []
+
+
+def _skill(curve: list[dict[str, Any]]) -> list[str]:
+    scored = [e for e in curve if e["val_rmse"] is not None]
+    if not scored:
+        return [f"training loss {curve[-1]['train_loss']:.3g}"]
+    last = scored[-1]
+    scores = f"held-out RMSE {last['val_rmse']:.3g} and CRPS {last['val_crps']:.3g}"
+    return [scores, f"{last['val_power']:.2f} of the fine scales' power"]
 
 
 @contextmanager

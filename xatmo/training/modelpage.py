@@ -8,7 +8,14 @@ from typing import Any
 from xatmo.training.scores.spaces import LABELS
 from xatmo.zoo import Card
 
-__all__ = ["model_page", "score_page"]
+__all__ = [
+    "comparison",
+    "facts",
+    "figure_link",
+    "markdown_table",
+    "model_page",
+    "score_page",
+]
 
 _GROUPS = {
     "all": "all triplets",
@@ -52,16 +59,16 @@ def model_page(
     parts = [
         f"# {card.name} {card.version}\n\n{card.title}.",
         _use(card),
-        _facts(card),
+        facts(card),
         _reading(scores),
         "## Scores",
         _how_measured(card, recipe),
     ]
     for key, table in scores.items():
-        parts += [score_page(table), *map(_figure, shown.get(key, ()))]
+        parts += [score_page(table), *map(figure_link, shown.get(key, ()))]
     if curve:
-        parts += [_learning(curve), *map(_figure, shown.get("learning", ()))]
-    parts += [_comparison(c) for c in comparisons]
+        parts += [_learning(curve), *map(figure_link, shown.get("learning", ()))]
+    parts += [comparison(c) for c in comparisons]
     return "\n\n".join(parts) + "\n"
 
 
@@ -106,7 +113,8 @@ def _use(card: Card) -> str:
     )
 
 
-def _facts(card: Card) -> str:
+def facts(card: Card) -> str:
+    """Return what a card says, as a table."""
     fine, coarse = card.grid.spacing
     trained = ", ".join(lv.level for lv in card.levels if lv.trained)
     measured = ", ".join(lv.level for lv in card.levels if not lv.trained)
@@ -131,7 +139,7 @@ def _facts(card: Card) -> str:
         ("licence", card.licence),
         ("cite", card.citation),
     ]
-    return _table(["", ""], ([name, value] for name, value in rows if value))
+    return markdown_table(["", ""], ([name, value] for name, value in rows if value))
 
 
 def _by(patch: tuple[int, int]) -> str:
@@ -158,15 +166,18 @@ def _learning(curve: Sequence[dict[str, Any]]) -> str:
         some.append(held[-1])
     heads = ["epoch", "cross-entropy", "held out", "accuracy", "held out"]
     rows = ([str(r["epoch"]), *(_number(r.get(n)) for n in names)] for r in some)
-    return "\n".join(lines) + "\n\n" + _table(heads, rows)
+    return "\n".join(lines) + "\n\n" + markdown_table(heads, rows)
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _comparison(told: dict[str, Any]) -> str:
-    table = _table(told["columns"], ([_cell(v) for v in row] for row in told["rows"]))
+def comparison(told: dict[str, Any]) -> str:
+    """Return a table that a recipe adds, with its title and note."""
+    table = markdown_table(
+        told["columns"], ([_cell(v) for v in row] for row in told["rows"])
+    )
     note = f"\n\n{told['note']}" if told.get("note") else ""
     return f"## {told['title']}\n\n{table}{note}"
 
@@ -175,11 +186,13 @@ def _cell(value: Any) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 
 
-def _figure(path: str) -> str:
+def figure_link(path: str) -> str:
+    """Show a figure that lies beside the page."""
     return f"![{path.rpartition('/')[2].removesuffix('.png')}]({path})"
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join(lines)
@@ -223,7 +236,7 @@ def _naming(c: dict[str, Any]) -> str:
             f"{c['cross_entropy_chance']:.3f}",
         ],
     ]
-    return _table(["", "model", "chance"], rows)
+    return markdown_table(["", "model", "chance"], rows)
 
 
 def _by_group(c: dict[str, Any]) -> str:
@@ -247,7 +260,7 @@ def _by_group(c: dict[str, Any]) -> str:
         "By lag, by season of the first state (months; the same all over the globe), "
         f"and by latitude of the patch's centre; {c['blocks']} blocks of three days:"
     )
-    return f"{said}\n\n{_table(heads, rows)}"
+    return f"{said}\n\n{markdown_table(heads, rows)}"
 
 
 def _confusion(c: dict[str, Any]) -> str:
@@ -257,7 +270,7 @@ def _confusion(c: dict[str, Any]) -> str:
         if sum(row):
             share = [str(round(100 * n / sum(row))) for n in row]
             rows.append([f"**{lag}**", *share])
-    table = _table(["true", *map(str, lags)], rows)
+    table = markdown_table(["true", *map(str, lags)], rows)
     return f"Confusion, per cent of each true lag (rows; h):\n\n{table}"
 
 
@@ -270,7 +283,7 @@ def _ordering(groups: dict[str, Any]) -> str:
             low, high = table[n]["95"]
             cells.append(f"{table[n]['accuracy']:.3f} ({low:.3f} to {high:.3f})")
         rows.append([_group_name(key), f"{table['triplets']:,}", *cells])
-    return _table(["", "triplets", *(LABELS[n] for n in names)], rows)
+    return markdown_table(["", "triplets", *(LABELS[n] for n in names)], rows)
 
 
 def _group_name(key: str) -> str:
@@ -311,7 +324,7 @@ def _curves(c: dict[str, Any]) -> str:
             ]
         )
     heads = ["", "", "α", "at 24 h", *(f"{h} h" for h in _three_lags(c).split(", "))]
-    return _table(heads, rows)
+    return markdown_table(heads, rows)
 
 
 def _reading(scores: dict[str, Any]) -> str:
@@ -339,5 +352,5 @@ def _reading(scores: dict[str, Any]) -> str:
         "## Where AtmoDist wins, and where not\n\n"
         "How often the longer of two lags gives the larger distance, against the best "
         "plain distance on the same triplets; a difference counts where its 95 % "
-        f"interval excludes zero.\n\n{_table(heads, rows)}"
+        f"interval excludes zero.\n\n{markdown_table(heads, rows)}"
     )

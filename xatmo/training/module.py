@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from xatmo.nets.normalization import SignLog
 from xatmo.training.recipe import Optimizer
 
-__all__ = ["PairClassifier"]
+__all__ = ["PairClassifier", "cosine", "normalize", "seed_step"]
 
 
 class PairClassifier(L.LightningModule):
@@ -42,12 +43,7 @@ class PairClassifier(L.LightningModule):
 
     def normalize(self, x: Tensor, level: Tensor) -> Tensor:
         """Physical (B, C, H, W) to normalised, each sample by its level."""
-        out = torch.empty_like(x)
-        for index, normalizer in enumerate(self.normalizers):
-            mine = level == index
-            if mine.any():
-                out[mine] = normalizer(x[mine])
-        return out.contiguous(memory_format=torch.channels_last)
+        return normalize(self.normalizers, x, level)
 
     def logits(self, batch: dict[str, Tensor]) -> Tensor:
         """(B, n_classes) in float32, whatever the precision of the network."""
@@ -104,11 +100,9 @@ class PairClassifier(L.LightningModule):
     def on_train_batch_start(self, batch: Any, index: int) -> None:
         """Make a step what its number says: its dropout, and its rate on a cosine."""
         step = self.global_step
-        key = [self.settings.seed, 5, step, self.global_rank]
-        seed = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
-        torch.manual_seed(int(seed))
+        seed_step(self.settings.seed, step, self.global_rank)
         if self.settings.schedule == "cosine":
-            rate = self.settings.learning_rate * self._cosine(step)
+            rate = self.settings.learning_rate * cosine(self.settings, step)
             for group in self._groups():
                 group["lr"] = rate
 
@@ -167,10 +161,28 @@ class PairClassifier(L.LightningModule):
         ]
         return torch.optim.AdamW(groups, lr=s.learning_rate, betas=(0.9, 0.99))
 
-    def _cosine(self, step: int) -> float:
-        """Share of the learning rate: up at first, then down over the main phase."""
-        s = self.settings
-        epoch = step / s.steps_per_epoch
-        done = (epoch - s.warm_epochs) / max(1, s.epochs - s.warm_epochs)
-        rise = min(1.0, (step + 1) / max(1, s.rise_steps))
-        return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
+
+def normalize(
+    normalizers: Sequence[Callable[[Tensor], Tensor]], x: Tensor, level: Tensor
+) -> Tensor:
+    """Physical (B, C, H, W) to normalised, each sample by its level; channels last."""
+    out = torch.empty_like(x)
+    for index, normalizer in enumerate(normalizers):
+        mine = level == index
+        if mine.any():
+            out[mine] = normalizer(x[mine])
+    return out.contiguous(memory_format=torch.channels_last)
+
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Make a step's random numbers a function of its number alone."""
+    key = np.random.SeedSequence([seed, 5, step, rank])
+    torch.manual_seed(int(key.generate_state(1, np.uint64)[0]))
+
+
+def cosine(settings: Optimizer | Any, step: int) -> float:
+    """Share of the learning rate: up at first, then down over the main phase."""
+    s, warm = settings, getattr(settings, "warm_epochs", 0)
+    done = (step / s.steps_per_epoch - warm) / max(1, s.epochs - warm)
+    rise = min(1.0, (step + 1) / max(1, s.rise_steps))
+    return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))

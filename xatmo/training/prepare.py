@@ -228,8 +228,10 @@ def _never_whole(
     )
 
 
-def fit_normalization(stores: Sequence[Path], alpha: float) -> dict[str, list[float]]:
-    """Measure the constants of the sign-log normalisation, one number per channel.
+def fit_normalization(
+    stores: Sequence[Path], alpha: float | None
+) -> dict[str, list[float]]:
+    """Measure the constants of a normalisation, one number per channel.
 
     All grid points and times count alike, as in the paper. One pass over the data, as
     :func:`xatmo.fit_normalization` makes for a user's own.
@@ -238,13 +240,13 @@ def fit_normalization(stores: Sequence[Path], alpha: float) -> dict[str, list[fl
     ----------
     stores : sequence of Path
         As :func:`prepare_source` writes them.
-    alpha : float
-        Of the logarithm.
+    alpha : float or None
+        Of the logarithm; None for a plain z-score.
 
     Returns
     -------
     dict
-        ``mean``, ``std``, ``log_mean``, ``log_std``.
+        ``mean``, ``std``; with a logarithm ``log_mean``, ``log_std``.
     """
     stacks = [xr.open_zarr(s, consolidated=False)["fields"] for s in stores]
     table = [[sketch(x.data[:, i]) for i in range(x.shape[1])] for x in stacks]

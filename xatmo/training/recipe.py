@@ -7,11 +7,24 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from xatmo.errors import OptionError
 
-__all__ = ["Optimizer", "Recipe", "Sampling", "Source", "read_recipe"]
+__all__ = [
+    "AnyRecipe",
+    "Optimizer",
+    "Recipe",
+    "Sampling",
+    "Source",
+    "build",
+    "check_choice",
+    "read_recipe",
+    "read_toml",
+    "task",
+]
+
+_PARTS = ("train", "validation", "constants", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ class Sampling:
     """Pairs that a stream shuffles in memory."""
 
     def __post_init__(self) -> None:
-        _check_choice("sampling", "order", self.order, ("auto", "random", "stream"))
+        check_choice("sampling", "order", self.order, ("auto", "random", "stream"))
 
 
 @dataclass(frozen=True)
@@ -113,11 +126,17 @@ class Optimizer:
     seed: int = 20230221
 
     def __post_init__(self) -> None:
-        _check_choice("optimizer", "method", self.method, ("sgd", "adamw"))
-        _check_choice("optimizer", "schedule", self.schedule, ("plateau", "cosine"))
+        check_choice("optimizer", "method", self.method, ("sgd", "adamw"))
+        check_choice("optimizer", "schedule", self.schedule, ("plateau", "cosine"))
 
 
-def _check_choice(table: str, key: str, value: str, choices: tuple[str, ...]) -> None:
+def check_choice(table: str, key: str, value: str, choices: tuple[str, ...]) -> None:
+    """Refuse a value that a key of a recipe cannot have.
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+    """
     if value not in choices:
         msg = f"[{table}] {key} cannot be {value!r}."
         raise OptionError(
@@ -126,6 +145,34 @@ def _check_choice(table: str, key: str, value: str, choices: tuple[str, ...]) ->
             needed=" or ".join(map(repr, choices)),
             hint=f'{key} = "{choices[0]}"',
         )
+
+
+class AnyRecipe(Protocol):
+    """What the recipes of all tasks have in common."""
+
+    @property
+    def name(self) -> str:
+        """Name of the run, and of the model."""
+
+    @property
+    def architecture(self) -> str:
+        """As model cards call it."""
+
+    @property
+    def network(self) -> Mapping[str, Any]:
+        """Arguments of the network's class."""
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """Tables of the model card."""
+
+    @property
+    def optimizer(self) -> Any:
+        """How the weights are found."""
+
+    @property
+    def init_from(self) -> str | None:
+        """Whose weights the network begins with."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +216,26 @@ def read_recipe(path: str | Path) -> Recipe:
         For a file that is missing, or keys that no recipe has.
     """
     path = Path(path)
+    raw = read_toml(path)
+    for table, cls in (("sampling", Sampling), ("optimizer", Optimizer)):
+        if table in raw:
+            raw[table] = build(cls, raw[table], path)
+    return build(Recipe, raw, path)
+
+
+def task(path: str | Path) -> str:
+    """Return what a recipe trains for: ``"pairs"``, or what it says itself."""
+    return str(read_toml(Path(path)).get("task", "pairs"))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a recipe of any task: a table, with its sources as such.
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+        For a file that is missing, or sources with unknown keys.
+    """
     if not path.exists():
         msg = f"There is no recipe {str(path)!r}."
         raise OptionError(
@@ -180,20 +247,22 @@ def read_recipe(path: str | Path) -> Recipe:
     with path.open("rb") as file:
         raw = tomllib.load(file)
     data = raw.pop("data", {})
-    for part in ("train", "validation", "constants", "evaluation"):
-        raw[part] = tuple(_build(Source, s, path) for s in data.pop(part, []))
+    for part in [p for p in data if p in _PARTS]:
+        raw[part] = tuple(build(Source, s, path) for s in data.pop(part))
     if data:
-        raw["data"] = data  # left for the check of unknown keys below
-    if "quantities" in raw:
-        raw["quantities"] = tuple(raw["quantities"])
-    if "sampling" in raw:
-        raw["sampling"] = _build(Sampling, raw["sampling"], path)
-    if "optimizer" in raw:
-        raw["optimizer"] = _build(Optimizer, raw["optimizer"], path)
-    return _build(Recipe, raw, path)
+        raw["data"] = data  # left for the check of unknown keys later on
+    raw.setdefault("train", ())
+    return raw
 
 
-def _build(cls: type, values: Mapping[str, Any], path: Path) -> Any:
+def build(cls: type, values: Mapping[str, Any], path: Path) -> Any:
+    """Make a dataclass of a table of the recipe in a file.
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+        For unknown keys, and those that are missing.
+    """
     known = {f.name for f in fields(cls)}
     if unknown := set(values) - known:
         msg = f"{path} has keys that no recipe has."

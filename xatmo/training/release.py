@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from xatmo.fields.names import canonical_units
 from xatmo.nets.atmodist import AtmoDist
 from xatmo.training.calibrate import calibrate
@@ -12,12 +14,15 @@ from xatmo.training.checkpoints import check_unchanged
 from xatmo.training.evaluate import Scorer, fit_alpha
 from xatmo.training.logs import write_curve
 from xatmo.training.recipe import Recipe, read_recipe
-from xatmo.training.rescore import publish, scores_of, write_scores
+from xatmo.training.rescore import Telling, publish, scores_of, write_scores
 from xatmo.training.run import build_network, network_state, prepare_all, signlog
 from xatmo.training.sampling import PairSampler
 from xatmo.zoo import parse_card, save_state, write_card
 
-__all__ = ["release"]
+__all__ = ["release", "saved", "top_keys"]
+
+# Keys of [card] that the page alone reads.
+_OF_PAGE = ("comparison", "against")
 
 
 def release(
@@ -61,20 +66,20 @@ def release(
         "version": recipe.version,
         "title": recipe.title,
         "architecture": recipe.architecture,
-        **_top(recipe.card),
+        **top_keys(recipe.card),
         "network": dict(recipe.network),
         **_tables(recipe, network, levels),
         **{k: v for k, v in recipe.card.items() if isinstance(v, dict)},
         "distance": _distance(recipe, network, levels, sampler),
     }
-    card["weights"] = _saved(network, weights, card)
+    card["weights"] = saved(network, weights, card)
     released = write_card(folder / "card.toml", card)
     scores = scores_of(released, recipe, out, pairs, triplets, progress)
-    write_scores(folder, scores, recipe_path, write_curve(run))
+    write_scores(folder, scores, recipe, recipe_path, write_curve(run), Telling())
     return publish(folder, Path(models) / recipe.name)
 
 
-def _saved(network: AtmoDist, path: Path, card: dict[str, Any]) -> dict[str, Any]:
+def saved(network: nn.Module, path: Path, card: dict[str, Any]) -> dict[str, Any]:
     """Write the weights, the card's constants beside them; return what names them."""
     named: dict[str, Any] = {"file": path.name, "sha256": "0" * 64, "size": 1}
     stated = parse_card(
@@ -90,10 +95,11 @@ def _trained(recipe: Recipe, run: Path) -> AtmoDist:
     return network.eval()  # type: ignore[return-value]
 
 
-def _top(card: Any) -> dict[str, Any]:
+def top_keys(card: Any) -> dict[str, Any]:
+    """What a recipe says for the head of the card: tables come later."""
     # The comparison goes into the page, not into the card.
     return {
-        k: v for k, v in card.items() if not isinstance(v, dict) and k != "comparison"
+        k: v for k, v in card.items() if not isinstance(v, dict) and k not in _OF_PAGE
     }
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 import tomllib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,19 @@ from xatmo.errors import OptionError
 from xatmo.training.evaluate import evaluate, write_json
 from xatmo.training.figures import save_figures, save_learning
 from xatmo.training.modelpage import model_page
-from xatmo.training.recipe import Recipe, Source, read_recipe
+from xatmo.training.recipe import AnyRecipe, Recipe, Source, read_recipe
 from xatmo.zoo import Card, Model, read_card, write_card
 from xatmo.zoo.files import draft
 
-__all__ = ["publish", "rescore", "scores_of", "write_scores"]
+__all__ = [
+    "Telling",
+    "key_of",
+    "publish",
+    "rescore",
+    "rescored",
+    "scores_of",
+    "write_scores",
+]
 
 _SHORT = ("accuracy", "accuracy_chance", "top3", "within_one_class", "cross_entropy")
 
@@ -54,7 +62,23 @@ def rescore(
         The same folder: ``scores.json``, ``README.md``, ``figures`` and the table
         ``[scores]`` of ``card.toml`` are new.
     """
-    folder, recipe = Path(folder), read_recipe(recipe_path)
+    recipe = read_recipe(recipe_path)
+
+    def measure(card: Card) -> dict[str, Any]:
+        return scores_of(card, recipe, out, pairs, triplets, progress)
+
+    return rescored(Path(folder), recipe, recipe_path, out, measure, Telling())
+
+
+def rescored(
+    folder: Path,
+    recipe: AnyRecipe,
+    recipe_path: str | Path,
+    out: str | Path,
+    measure: Callable[[Card], dict[str, Any]],
+    telling: Telling,
+) -> Path:
+    """Measure a released model again, whatever it is for, and tell it."""
     if not (folder / "card.toml").exists():
         msg = f"There is no released model in {str(folder)!r}."
         raise OptionError(
@@ -64,12 +88,13 @@ def rescore(
             hint=f"xatmo release {recipe_path}, without --scores-only",
         )
     card = read_card(folder / "card.toml")
-    scores = scores_of(card, recipe, out, pairs, triplets, progress)
+    scores = measure(card)
     with tempfile.TemporaryDirectory() as aside:
         draft_folder = Path(aside) / card.name
         draft_folder.mkdir()
         (draft_folder / "card.toml").write_bytes((folder / "card.toml").read_bytes())
-        write_scores(draft_folder, scores, recipe_path, _curve(folder, recipe, out))
+        curve = _curve(folder, recipe, out)
+        write_scores(draft_folder, scores, recipe, recipe_path, curve, telling)
         return publish(draft_folder, folder)
 
 
@@ -88,10 +113,7 @@ def scores_of(
     native = [s for s in seen if s.coarsen == 1 and s.spacing is None and _is_there(s)]
     scores = {}
     for source in recipe.evaluation:
-        key = Path(source.path).stem.replace(".", "_")
-        if source.coarsen > 1:
-            key += f"_coarse{source.coarsen}"
-        scores[key] = evaluate(
+        scores[key_of(source)] = evaluate(
             model,
             [source],
             # EOFs of the grid that is scored: those of a finer one fit it badly.
@@ -102,6 +124,12 @@ def scores_of(
             progress=progress,
         )
     return scores
+
+
+def key_of(source: Source) -> str:
+    """Name the scores on a source, and the folder of their figures."""
+    key = Path(source.path).stem.replace(".", "_")
+    return f"{key}_coarse{source.coarsen}" if source.coarsen > 1 else key
 
 
 def _is_there(source: Source) -> bool:
@@ -116,22 +144,26 @@ def _is_there(source: Source) -> bool:
 def write_scores(
     folder: Path,
     scores: dict[str, Any],
+    recipe: AnyRecipe,
     recipe_path: str | Path,
-    curve: Sequence[dict[str, Any]] = (),
+    curve: Sequence[dict[str, Any]],
+    telling: Telling,
 ) -> None:
     """Write scores, figures and page into a folder, and short scores into its card."""
+    figures = {}
+    for key, value in scores.items():
+        paths = telling.figures(value, folder / "figures" / key)
+        figures[key] = [_beside(folder, path) for path in paths]
+        value.pop("example", None)  # maps, for a figure alone
     write_json(scores, folder / "scores.json")
     values = tomllib.loads((folder / "card.toml").read_text("utf-8"))
-    values["scores"] = {key: _short(value) for key, value in scores.items()}
+    values["scores"] = {key: telling.short(value) for key, value in scores.items()}
     card = write_card(folder / "card.toml", values)
-    figures = {key: _figures(folder, key, value) for key, value in scores.items()}
     if curve:
         (folder / "curve.json").write_text(json.dumps(list(curve), indent=1) + "\n")
-        figures["learning"] = [
-            _beside(folder, save_learning(curve, folder / "figures"))
-        ]
-    recipe = read_recipe(recipe_path)
-    page = model_page(
+        path = telling.learning(curve, folder / "figures")
+        figures["learning"] = [_beside(folder, path)]
+    page = telling.page(
         card,
         scores,
         str(recipe_path),
@@ -158,16 +190,11 @@ def publish(folder: Path, target: Path) -> Path:
     return target
 
 
-def _figures(folder: Path, key: str, scores: dict[str, Any]) -> list[str]:
-    paths = save_figures(scores, folder / "figures" / key)
-    return [_beside(folder, path) for path in paths]
-
-
 def _beside(folder: Path, path: Path) -> str:
     return path.relative_to(folder).as_posix()
 
 
-def _curve(folder: Path, recipe: Recipe, out: str | Path) -> list[dict[str, Any]]:
+def _curve(folder: Path, recipe: AnyRecipe, out: str | Path) -> list[dict[str, Any]]:
     """The learning curve of the run, or what an earlier release kept of it."""
     for path in (Path(out) / recipe.name / "curve.json", folder / "curve.json"):
         if path.exists():
@@ -176,7 +203,7 @@ def _curve(folder: Path, recipe: Recipe, out: str | Path) -> list[dict[str, Any]
     return []
 
 
-def _comparisons(recipe: Recipe, recipe_path: Path) -> list[dict[str, Any]]:
+def _comparisons(recipe: AnyRecipe, recipe_path: Path) -> list[dict[str, Any]]:
     """Tables that a recipe adds to the page: a JSON file, one or a list of them."""
     name = recipe.card.get("comparison")
     if not name:
@@ -225,3 +252,16 @@ def _short(scores: dict[str, Any]) -> dict[str, Any]:
             for group, table in o.items()
         },
     }
+
+
+@dataclass(frozen=True)
+class Telling:
+    """How scores are told: by figures, on a page, and in short in the card.
+
+    Those of networks that compare pairs, if nothing else is said.
+    """
+
+    page: Callable[..., str] = model_page
+    figures: Callable[[dict[str, Any], Path], list[Path]] = save_figures
+    learning: Callable[[Sequence[dict[str, Any]], Path], Path] = save_learning
+    short: Callable[[dict[str, Any]], dict[str, Any]] = _short

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -22,18 +24,34 @@ from xatmo.training.checkpoints import (
     find_checkpoint,
     write_run,
 )
-from xatmo.training.checks import check_classes, check_devices, on_data, warn_of_grid
+from xatmo.training.checks import (
+    check_alone,
+    check_classes,
+    check_devices,
+    on_data,
+    warn_of_grid,
+)
 from xatmo.training.data import PairData
 from xatmo.training.logs import Throughput, write_curve
 from xatmo.training.module import PairClassifier
 from xatmo.training.parallel import SharedStatistics
 from xatmo.training.prepare import fit_normalization, prepare_source
-from xatmo.training.recipe import Recipe, Source, read_recipe
+from xatmo.training.recipe import (
+    AnyRecipe,
+    Recipe,
+    Source,
+    check_choice,
+    read_recipe,
+    task,
+)
 from xatmo.training.sampling import FieldStore, PairSampler, open_stores
 from xatmo.zoo import load_model
 
 __all__ = [
+    "Job",
     "build_network",
+    "build_trainer",
+    "fit_levels",
     "load_initial",
     "network_state",
     "prepare_all",
@@ -87,33 +105,70 @@ def train(
     Path
         The folder of the run.
     """
-    recipe = _asked(read_recipe(recipe_path), data, level, coarsen, max_epochs)
-    check_classes(recipe)
     check_devices(devices, accelerator)
-    folder = Path(out) / recipe.name
-    folder.mkdir(parents=True, exist_ok=True)
-    levels, train_pairs, held_out = prepare_all(recipe, folder)
-    warn_of_grid(recipe, train_pairs.stores)
+    asked = partial(_asked, data=data, level=level, coarsen=coarsen, epochs=max_epochs)
+    job = _begin(Path(recipe_path), asked, Path(out))
+    recipe, folder = job.recipe, job.folder
+    if not job.parallel:
+        check_alone(devices)
     checkpoint = find_checkpoint(folder / "checkpoints")
     if checkpoint:
-        check_unchanged(recipe, levels, folder)
+        check_unchanged(recipe, job.levels, folder)
     else:
-        write_run(recipe, levels, folder)
-    L.seed_everything(recipe.optimizer.seed)
-    normalizers = [signlog(recipe, c) for c in levels.values()]
+        write_run(recipe, job.levels, folder)
+    s = recipe.optimizer
+    L.seed_everything(s.seed)
     network = build_network(recipe)
     if recipe.init_from and not checkpoint:
         load_initial(network, recipe.init_from, Path(out))
-    module = PairClassifier(network, normalizers, recipe.optimizer)
-    trainer = _trainer(recipe, folder, devices, accelerator, stop_after, progress)
+    trainer = build_trainer(
+        s, folder, devices, accelerator, stop_after, progress, job.unit
+    )
     trainer.fit(
-        module,
-        PairData(train_pairs, held_out, recipe.optimizer),
+        job.module(network),
+        job.data,
         ckpt_path=str(checkpoint) if checkpoint else None,
         weights_only=True,
     )
     write_curve(folder)
     return folder
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be trained, on what: ready to begin, or to go on."""
+
+    recipe: AnyRecipe
+    folder: Path
+    levels: dict[str, dict[str, Any]]
+    """Constants of the normalisation, level by level."""
+    module: Callable[[nn.Module], L.LightningModule]
+    """Makes what Lightning trains of the network."""
+    data: L.LightningDataModule
+    unit: str = "pairs"
+    """What a sample is called."""
+    parallel: bool = True
+    """Whether several devices can share it."""
+
+
+def _begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
+    """Prepare the data of a recipe of any task."""
+    kind = task(path)
+    check_choice("recipe", "task", kind, ("pairs", "downscale"))
+    if kind == "downscale":
+        from xatmo.training.downscale.run import begin
+
+        return begin(path, asked, out)
+    recipe = asked(read_recipe(path), on_data)
+    check_classes(recipe)
+    folder = out / recipe.name
+    folder.mkdir(parents=True, exist_ok=True)
+    levels, pairs, held_out = prepare_all(recipe, folder)
+    warn_of_grid(recipe, pairs.stores)
+    normalizers = [signlog(recipe, c) for c in levels.values()]
+    s = recipe.optimizer
+    module = partial(PairClassifier, normalizers=normalizers, optimizer=s)
+    return Job(recipe, folder, levels, module, PairData(pairs, held_out, s))
 
 
 def prepare_all(
@@ -126,18 +181,8 @@ def prepare_all(
         return [prepare_source(s, recipe.quantities, folder / "data") for s in sources]
 
     paths = prepared(recipe.train)
-    stores = open_stores(paths, recipe.sampling)
-    levels: dict[str, dict[str, Any]] = {}
-    for level in dict.fromkeys(store.level for store in stores):
-        # The first grid sets the constants; copies on others are read with the same.
-        here = [i for i, store in enumerate(stores) if store.level == level]
-        grid = recipe.train[here[0]].coarsen, recipe.train[here[0]].spacing
-        native = [
-            paths[i]
-            for i in here
-            if (recipe.train[i].coarsen, recipe.train[i].spacing) == grid
-        ]
-        levels[level] = {"trained": True, **fit_normalization(native, alpha)}
+    stores = open_stores(paths, recipe.sampling.cache_mb)
+    levels = fit_levels(recipe.train, stores, alpha)
     trained = list(levels)
     for path in prepared(recipe.constants):
         constants = fit_normalization([path], alpha)
@@ -148,12 +193,30 @@ def prepare_all(
     held_out = None
     if recipe.validation:
         plain = replace(recipe.sampling, mirror=False)
-        kept = open_stores(prepared(recipe.validation), plain)
+        kept = open_stores(prepared(recipe.validation), plain.cache_mb)
         held_out = PairSampler(kept, [1.0] * len(kept), trained, plain, seed + 1)
     return levels, pairs, held_out
 
 
-def build_network(recipe: Recipe) -> nn.Module:
+def fit_levels(
+    sources: Sequence[Source], stores: Sequence[FieldStore], alpha: float | None
+) -> dict[str, dict[str, Any]]:
+    """Measure the constants of each level that is trained on."""
+    levels: dict[str, dict[str, Any]] = {}
+    for level in dict.fromkeys(store.level for store in stores):
+        # The first grid sets the constants; copies on others are read with the same.
+        here = [i for i, store in enumerate(stores) if store.level == level]
+        grid = sources[here[0]].coarsen, sources[here[0]].spacing
+        native = [
+            stores[i].path
+            for i in here
+            if (sources[i].coarsen, sources[i].spacing) == grid
+        ]
+        levels[level] = {"trained": True, **fit_normalization(native, alpha)}
+    return levels
+
+
+def build_network(recipe: AnyRecipe) -> nn.Module:
     """Build the recipe's network, untrained."""
     module, _, name = ARCHITECTURES[recipe.architecture].partition(":")
     network: nn.Module = getattr(import_module(module), name)(**recipe.network)
@@ -198,7 +261,7 @@ def network_state(checkpoint: Path) -> dict[str, Tensor]:
     """Return the network's weights in a checkpoint of training."""
     told = torch.load(checkpoint, map_location="cpu", weights_only=True)
     state = told["state_dict"].items()
-    return {key.removeprefix("network."): value for key, value in state}
+    return {k.removeprefix("network."): v for k, v in state if k.startswith("network.")}
 
 
 def signlog(recipe: Recipe, constants: dict[str, Any]) -> SignLog:
@@ -207,15 +270,20 @@ def signlog(recipe: Recipe, constants: dict[str, Any]) -> SignLog:
     return SignLog(**values, alpha=recipe.normalization["alpha"])
 
 
-def _trainer(
-    recipe: Recipe,
+def build_trainer(
+    settings: Any,
     folder: Path,
     devices: int,
     accelerator: str,
     stop: int | None,
     progress: bool,
+    unit: str = "pairs",
 ) -> L.Trainer:
-    s = recipe.optimizer
+    """Set up what trains, logs and saves, as the recipe's ``[optimizer]`` says.
+
+    ``unit`` is what the log counts per second.
+    """
+    s = settings
     gpu = accelerator != "cpu" and torch.cuda.is_available()
     several = devices > 1
     return L.Trainer(
@@ -232,7 +300,7 @@ def _trainer(
             CSVLogger(folder, name="csv", flush_logs_every_n_steps=1),
             TensorBoardLogger(folder, name="tensorboard"),
         ],
-        callbacks=[Throughput(), EveryEpoch(folder / "checkpoints")],
+        callbacks=[Throughput(unit), EveryEpoch(folder / "checkpoints")],
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,  # each process draws its own part
         check_val_every_n_epoch=s.validate_every,
@@ -253,15 +321,16 @@ def _precision(wanted: str, gpu: bool) -> str:
 
 
 def _asked(
-    recipe: Recipe,
+    recipe: Any,
+    onto: Callable[[Any, Source], Any],
     data: str | None,
     level: str | None,
     coarsen: int,
-    max_epochs: int | None,
-) -> Recipe:
+    epochs: int | None,
+) -> Any:
     """The recipe with what the call asks for in place of its own."""
     if data is not None:
-        recipe = on_data(recipe, Source(data, level=level, coarsen=coarsen))
+        recipe = onto(recipe, Source(data, level=level, coarsen=coarsen))
     elif level is not None or coarsen != 1:
         msg = "A level or a coarser grid can be chosen for data of the call only."
         raise OptionError(
@@ -270,7 +339,7 @@ def _asked(
             needed="--data, or level and coarsen for each source of the recipe",
             hint='level = "850 hPa" below [[data.train]] in the recipe',
         )
-    if max_epochs is not None:
-        settings = replace(recipe.optimizer, epochs=max_epochs)
+    if epochs is not None:
+        settings = replace(recipe.optimizer, epochs=epochs)
         recipe = replace(recipe, optimizer=settings)
     return recipe

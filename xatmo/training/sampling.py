@@ -26,6 +26,8 @@ __all__ = [
     "Pair",
     "PairSampler",
     "Triplets",
+    "check_size",
+    "level_index",
     "mirror_signs",
     "open_stores",
 ]
@@ -33,8 +35,11 @@ __all__ = [
 # Weather of the same three days is one sample, not many.
 BLOCK_SECONDS = 3 * 86400
 
-# What points north or turns changes its sign in the mirror of the equator.
-_ANTISYMMETRIC = {"northward_wind", "atmosphere_relative_vorticity"}
+# What turns changes its sign in every mirror, what points in the mirror across its way.
+_ANTISYMMETRIC = {
+    "latitude": {"northward_wind", "atmosphere_relative_vorticity"},
+    "longitude": {"eastward_wind", "atmosphere_relative_vorticity"},
+}
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ class FieldStore:
             # Times with missing values: a pair needs two without.
             self.whole = ds["state"].values == 1
             self.latitude = ds["latitude"].values
+            self.longitude = ds["longitude"].values
             self.level = str(ds.attrs["level"])
             self.periodic = bool(ds.attrs["periodic"])
             self.quantities = tuple(ds.attrs["quantities"])
@@ -174,7 +180,7 @@ class PairSampler:
         self.stores, self.sampling, self.seed = stores, sampling, seed
         self.weights, self.levels = weights, levels
         self.signs = mirror_signs(stores[0].quantities)
-        self.level_index = [_level_index(store, levels) for store in stores]
+        self.level_index = [level_index(store, levels) for store in stores]
         seconds = sampling.step_hours * 3600
         self.pairs = [
             [store.starts((lag + 1) * seconds) for lag in range(sampling.n_lags)]
@@ -301,7 +307,8 @@ class PairSampler:
         return np.empty((size, channels, *self.sampling.patch), np.float32)
 
 
-def _level_index(store: FieldStore, levels: list[str]) -> int:
+def level_index(store: FieldStore, levels: list[str]) -> int:
+    """Return which of the levels a store is at."""
     if store.level in levels:
         return levels.index(store.level)
     msg = f"{store.name} is at a level that is not trained on."
@@ -330,18 +337,22 @@ def _check_every_lag(
         )
 
 
-def open_stores(paths: Sequence[Path], sampling: Sampling) -> list[FieldStore]:
+def open_stores(paths: Sequence[Path], cache_mb: int) -> list[FieldStore]:
     """Open stores that share the memory for fields, each by its size."""
     stores = [FieldStore(path) for path in paths]
-    memory = sampling.cache_mb * 2**20
+    memory = cache_mb * 2**20
     total = sum(store.nbytes for store in stores)
     shares = [int(memory * store.nbytes / total) for store in stores]
     return [FieldStore(p, share) for p, share in zip(paths, shares, strict=True)]
 
 
-def mirror_signs(quantities: Sequence[str]) -> np.ndarray:
-    """Factors (C, 1, 1) of the channels when north and south are exchanged."""
-    signs = [-1.0 if name in _ANTISYMMETRIC else 1.0 for name in quantities]
+def mirror_signs(quantities: Sequence[str], axis: str = "latitude") -> np.ndarray:
+    """Factors (C, 1, 1) of the channels when an axis is turned round.
+
+    ``"latitude"`` exchanges north and south, ``"longitude"`` east and west.
+    """
+    changed = _ANTISYMMETRIC[axis]
+    signs = [-1.0 if name in changed else 1.0 for name in quantities]
     return np.array(signs, np.float32)[:, None, None]
 
 
@@ -352,20 +363,31 @@ def _seconds(times: np.ndarray) -> np.ndarray:
     return times.astype(np.int64)
 
 
+def check_size(store: FieldStore, patch: tuple[int, int]) -> None:
+    """Refuse a grid that is smaller than a patch.
+
+    Raises
+    ------
+    xatmo.errors.GridError
+    """
+    (rows, columns), (h, w) = store.fields.shape[-2:], patch
+    if rows >= h and columns >= w:
+        return
+    msg = "The grid is smaller than a patch."
+    raise GridError(
+        msg,
+        found=f"{rows} x {columns} points in {store.name}",
+        needed=f"at least {h} x {w}, the patch of the recipe",
+        hint="take a larger region or a finer grid, or a smaller patch in "
+        "[sampling] and [network]",
+    )
+
+
 def _row_range(store: FieldStore, sampling: Sampling) -> tuple[int, int]:
     """First rows (from, to) of patches whose centre lies within the limit."""
+    check_size(store, sampling.patch)
     h, w = sampling.patch
-    points = (store.latitude.size, store.fields.shape[-1])
-    if points[0] < h or points[1] < w:
-        msg = "The grid is smaller than a patch."
-        raise GridError(
-            msg,
-            found=f"{points[0]} x {points[1]} points in {store.name}",
-            needed=f"at least {h} x {w}, the patch of the recipe",
-            hint="take a larger region or a finer grid, or a smaller patch in "
-            "[sampling] and [network]",
-        )
-    starts = np.arange(points[0] - h + 1)
+    starts = np.arange(store.latitude.size - h + 1)
     centres = np.array([store.latitude[s : s + h].mean() for s in starts])
     allowed = starts[np.abs(centres) <= sampling.latitude_limit]
     if not allowed.size:

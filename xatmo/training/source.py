@@ -14,7 +14,7 @@ from xatmo.errors import OptionError, TimeAxisError
 from xatmo.fields import Axes, find_axes
 from xatmo.training.recipe import Source
 
-__all__ = ["CHUNK", "open_source"]
+__all__ = ["CHUNK", "open_source", "said"]
 
 CHUNK = 16  # times read at once
 
@@ -41,6 +41,20 @@ def open_source(source: Source) -> xr.Dataset:
     if source.spacing:
         ds = _interpolated(ds, str(axes.latitude), str(axes.longitude), source.spacing)
     return ds
+
+
+def said(source: Source) -> str:
+    """Say which part of which data a source is."""
+    parts = [Path(source.path).name]
+    if source.start:
+        parts.append(f"from {source.start}")
+    if source.end:
+        parts.append(f"until {source.end}")
+    if source.coarsen > 1:
+        parts.append(f"block means of {source.coarsen} x {source.coarsen}")
+    if source.spacing:
+        parts.append(f"interpolated to {source.spacing:g}°")
+    return ", ".join(parts)
 
 
 def _interpolated(ds: xr.Dataset, lat: str, lon: str, spacing: float) -> xr.Dataset:

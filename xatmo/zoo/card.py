@@ -59,6 +59,10 @@ The whole schema, with the optional keys marked; any other key is an error::
     [distance.alpha]                # a positive factor for some or all layers
     block3 = 1.23
 
+    [downscale]                     # optional without "downscale"
+    factor = 4                      # fine grid points per grid point, either way
+    statics = ["land_area_fraction"]  # optional: static fields read on the fine grid
+
     [weights]
     file = "weights.safetensors"    # beside the card
     sha256 = "64 hexadecimal digits"
@@ -82,6 +86,7 @@ __all__ = [
     "CAPABILITIES",
     "Card",
     "Distance",
+    "Downscale",
     "Grid",
     "Input",
     "Layers",
@@ -92,6 +97,7 @@ __all__ = [
     "Weights",
 ]
 
+STATICS = ("land_area_fraction",)
 CAPABILITIES = ("embed", "distance", "downscale", "infill", "forecast", "attention")
 
 
@@ -187,6 +193,14 @@ class Distance:
 
 
 @dataclass(frozen=True)
+class Downscale:
+    """How much finer the result is, and the static fields that the network reads."""
+
+    factor: int
+    statics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Weights:
     """The weight file: name, sha256, size in bytes, and addresses to fetch it from."""
 
@@ -222,6 +236,7 @@ class Card:
     time: Time | None = None
     layers: Layers | None = None
     distance: Distance | None = None
+    downscale: Downscale | None = None
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = field(default=None, compare=False)

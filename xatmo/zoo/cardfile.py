@@ -12,8 +12,10 @@ from typing import Any
 from xatmo.errors import CardError
 from xatmo.zoo.card import (
     CAPABILITIES,
+    STATICS,
     Card,
     Distance,
+    Downscale,
     Grid,
     Input,
     Layers,
@@ -162,6 +164,7 @@ def parse_card(
         time=_time(root),
         layers=layers,
         distance=_distance(root, layers),
+        downscale=_downscale(root),
         weights=_weights(root),
         training=root.free("training"),
         scores=root.free("scores"),
@@ -170,6 +173,8 @@ def parse_card(
     root.close()
     if folder is not None and card.name != folder.name:
         root.refuse("name", f"the name of the folder, {folder.name!r}")
+    if "downscale" in card.capabilities and card.grid.halo == "global":
+        root.refuse("downscale", "a network with a finite halo in [grid]")
     return card
 
 
@@ -183,6 +188,8 @@ def _capabilities(root: Table) -> tuple[str, ...]:
     names = root.take("capabilities", listed(choice(*CAPABILITIES), least=1))
     if "embed" in names and "layers" not in root.values:
         root.lacks("layers", "a table, [layers]: 'embed' needs layer names")
+    if "downscale" in names and "downscale" not in root.values:
+        root.lacks("downscale", "a table, [downscale]: 'downscale' needs a factor")
     return names
 
 
@@ -286,6 +293,17 @@ def _distance(root: Table, layers: Layers | None) -> Distance | None:
             space=table.take("space", TEXT),
             alpha=table.mapping("alpha", _POSITIVE, layers.names, every=False),
             lags=_lags(table),
+        )
+
+
+def _downscale(root: Table) -> Downscale | None:
+    root.asked.add("downscale")
+    if "downscale" not in root.values:
+        return None
+    with root.table("downscale") as table:
+        return Downscale(
+            factor=table.take("factor", whole(least=2)),
+            statics=table.take("statics", listed(choice(*STATICS)), ()),
         )
 
 

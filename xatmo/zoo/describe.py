@@ -45,6 +45,12 @@ def _rows(card: Card) -> Iterator[tuple[str, str]]:
         for name in card.layers.names:
             stride, features = card.layers.stride[name], card.layers.features[name]
             yield f"layer {name}", f"{features} features, every {stride} grid points"
+    if card.downscale is not None:
+        reads = ", ".join(card.downscale.statics)
+        yield (
+            "refines",
+            f"{card.downscale.factor} times" + (f", reads {reads}" if reads else ""),
+        )
     for name, score in _flat(card.scores):
         yield f"score {name}", score
     for name, value in _flat(card.training):

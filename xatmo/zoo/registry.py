@@ -16,6 +16,7 @@ import difflib
 import functools
 import html
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, overload
@@ -28,12 +29,16 @@ from xatmo.zoo.fetch import models_folder, where
 __all__ = [
     "BrokenCard",
     "ModelTable",
+    "also_in",
     "cards_of",
     "default_model",
     "get_card",
     "list_models",
     "packaged_folder",
 ]
+
+
+_drafts: list[Path] = []  # folders of models that are not released yet
 
 
 @dataclass(frozen=True)
@@ -240,7 +245,20 @@ def _resolved(file: str) -> Path:
 def _roots() -> list[Path]:
     extra = models_folder()
     roots = [packaged_folder()] + ([extra.resolve()] if extra is not None else [])
-    return list(dict.fromkeys(roots))
+    return list(dict.fromkeys([*roots, *_drafts]))
+
+
+@contextmanager
+def also_in(folder: Path) -> Iterator[None]:
+    """Find the models of another folder as well, in this process, inside the block.
+
+    For models that are scored before they are released.
+    """
+    _drafts.append(folder.resolve())
+    try:
+        yield
+    finally:
+        _drafts.remove(folder.resolve())
 
 
 def _root(card: Card) -> Path | None:

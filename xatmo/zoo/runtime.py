@@ -34,14 +34,24 @@ class Runtime:
         self.normalizers = {lv.level: normalizer(card, lv) for lv in card.levels}
 
     def __call__(
-        self, method: str, x: Tensor, *, level: str | None, **kwargs: Any
+        self,
+        method: str,
+        x: Tensor,
+        *,
+        level: str | None,
+        physical: bool = False,
+        **kwargs: Any,
     ) -> Tensor:
         """Normalise (B, C, H, W) in physical units, then call the network's method.
 
         With ``level`` None ``x`` is what the network made itself, such as features.
+        With ``physical`` the result is of the same quantities, in physical units.
         """
-        x = x if level is None else self.normalizers[level](x)
-        return getattr(self.network, method)(x, **kwargs)
+        if level is None:
+            return getattr(self.network, method)(x, **kwargs)
+        normalise = self.normalizers[level]
+        result = getattr(self.network, method)(normalise(x), **kwargs)
+        return normalise.inverse(result) if physical else result
 
 
 def normalizer(card: Card, level: Level) -> SignLog | ZScore:

@@ -1,0 +1,365 @@
+"""downscale(): fields on a grid several times finer."""
+
+from __future__ import annotations
+
+import json
+import numbers
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xatmo.embedding import by_level, call_of, history_of, input_names
+from xatmo.engine import Finer, apply_finer
+from xatmo.errors import FieldError, OptionError
+from xatmo.fields import (
+    Fields,
+    Fine,
+    as_dataset,
+    fine_coordinates,
+    fine_dataset,
+    kept_attrs,
+    land_share_of_cells,
+    restore_fine,
+    to_user_units,
+)
+from xatmo.fields.levels import describe_levels
+from xatmo.matching import Prepared, card_level, prepare, warn_of
+from xatmo.noise import Draw, keys_of
+from xatmo.provenance import sign
+from xatmo.zoo import Card, Model, list_models
+from xatmo.zoo.card import Downscale
+
+__all__ = ["downscale"]
+
+_CORE = ("latitude", "longitude")
+_DIM = "realization"
+_NEW = ("_quantity", "_draw")  # names that no data have
+_STATIC_FIELDS = {"land_area_fraction": land_share_of_cells}
+
+
+@dataclass(frozen=True)
+class _Arguments:
+    factor: int
+    realizations: int
+    conserve: bool
+    seed: int
+
+
+def downscale(
+    obj: xr.Dataset | xr.DataArray | xr.DataTree,
+    factor: int = 4,
+    realizations: int = 1,
+    conserve: bool = True,
+    model: str | Model | None = None,
+    *,
+    seed: int = 0,
+    level: Any = None,
+) -> xr.Dataset:
+    """Refine atmospheric fields to a grid several times finer.
+
+    What the coarse fields leave open is not averaged over but drawn: each realization
+    is one fine state that may belong to them, with the variability of fine fields, and
+    an ensemble of them tells how much is left open.
+
+    Parameters
+    ----------
+    obj : Dataset, DataArray or DataTree
+        Holds what the model reads, in names and units of the common sources. Each value
+        stands for the mean of its grid cell. Eager or lazy, in any chunks.
+    factor : int, optional
+        How many times finer, along latitude and along longitude.
+    realizations : int, optional
+        How many fine states to draw for each coarse one. More than one give a new first
+        dimension ``realization``.
+    conserve : bool, optional
+        Make the mean of the fine values in each coarse cell equal its value (but for
+        rounding). Only the network's word counts otherwise.
+    model : str or Model, optional
+        The default model for downscaling if not given; where the data hold vorticity
+        and divergence in place of winds, the one that reads those.
+    seed : int, optional
+        Another one gives other realizations. For the same seed a state, place and
+        number of realization get the same draw, in whatever chunks or part of the
+        domain they come.
+    level : str, number or list, optional
+        Which level to use where there are several: ``"10 m"``, ``850`` (hPa).
+
+    Returns
+    -------
+    Dataset
+        The same quantities in the names, units, order and orientation of the input, on
+        ``factor`` times as many latitudes and longitudes: the centres of equal parts of
+        its cells, with bounds if it has them. Of a row at a pole only the parts of its
+        cells on this side are there, and the mean is over those. Lazy if the input is,
+        in its chunks. ``attrs["skill"]`` says what was measured for the model.
+
+    Raises
+    ------
+    xatmo.errors.FieldNotFoundError, xatmo.errors.UnitsError, xatmo.errors.LevelError
+        If the model's inputs cannot be read from ``obj``.
+    xatmo.errors.GridError
+        If the grid is too coarse, too fine or too small for the model, or not regular.
+    xatmo.errors.OptionError
+        If no model refines by that factor, or the model draws no realizations.
+    xatmo.errors.MissingValuesError
+        When computed, if there are NaN (see ``xatmo.set_options(missing=...)``: with
+        ``"propagate"`` the result is NaN as far around as the model would have seen
+        them).
+
+    References
+    ----------
+    Hoffmann, S. and Lessig, C. (2023): AtmoDist: Self-supervised representation
+    learning for atmospheric dynamics. Environmental Data Science 2, e6.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xatmo
+    >>> latitude, longitude = np.arange(50.0, 30.0, -1.0), np.arange(0.0, 24.0)
+    >>> ds = xatmo.testing.synthetic_winds(2, latitude, longitude)
+    >>> fine = xatmo.downscale(ds, realizations=3)  # doctest: +SKIP
+    >>> dict(fine.u10.sizes)  # doctest: +SKIP
+    {'realization': 3, 'time': 2, 'latitude': 80, 'longitude': 96}
+    >>> means = fine.coarsen(latitude=4, longitude=4).mean()  # doctest: +SKIP
+    >>> bool(abs(means.u10 - ds.u10.values).max() < 1e-5)  # doctest: +SKIP
+    True
+    """
+    asked = _checked(factor, realizations, conserve, seed)
+    data = prepare(obj, model, capability="downscale", level=level, warn=False)
+    _check_able(data.card, asked)
+    _check_dims(data.fields, asked)
+    warn_of(data)
+    fields, source = data.fields, as_dataset(obj)
+    fine = fine_coordinates(fields.grid, asked.factor)
+    result = by_level(fields, lambda index: _refine(data, index, asked, fine))
+    result = result.assign_coords(latitude=fine.latitude, longitude=fine.longitude)
+    result = restore_fine(result, fields, asked.factor)
+    result = _in_user_chunks(result, source, fields, asked.factor, fine)
+    result = _with_realizations(result, asked.realizations)
+    signed = partial(
+        sign,
+        verb="downscale",
+        card=data.card,
+        arguments={**asdict(asked), "level": level},
+        notes=fields.notes,
+        history=history_of(obj),
+    )
+    about = {
+        "level": describe_levels(fields.levels),
+        **{f"xatmo_{name}": _plain(value) for name, value in asdict(asked).items()},
+    }
+    variables = {}
+    for i, quantity in enumerate(fields.data):
+        variable = _variable(result.isel({_NEW[0]: i}), quantity, fields, source)
+        signed(variable, attrs={**variable.attrs, **about})
+        variables[str(variable.name)] = variable
+    ds = fine_dataset(variables, fields, asked.factor, source)
+    return signed(ds, attrs={**about, **_skill(data.card)})
+
+
+def _refine(data: Prepared, index: int, asked: _Arguments, fine: Fine) -> xr.DataArray:
+    """One level: (quantity, draw, ..., fine latitude, fine longitude)."""
+    fields, card = data.fields, data.card
+    assert isinstance(card.grid.halo, int)  # noqa: S101 - so are cards that downscale
+    level = card_level(card, fields.levels[index]).level
+    call = call_of(data, "forward", names=input_names(data), level=level, physical=True)
+    arrays = [fields.at_level(i.quantity, index) for i in card.inputs]
+    channels, statics = _noise_channels(card), _refinement(card).statics
+    base, keys = keys_of(arrays[0], _CORE, "seed", asked.seed, "level", level)
+    finer = Finer(
+        factor=asked.factor,
+        halo=card.grid.halo,
+        turn=360.0 if fields.grid.is_global else None,
+        trim=_trim(fine),
+        conserve=asked.conserve,
+        noise=Draw(base, channels) if channels else None,
+        statics=(
+            _Statics(statics, fields.grid.spacing, asked.factor) if statics else None
+        ),
+    )
+    return apply_finer(
+        call,
+        arrays,
+        finer,
+        core=_CORE,
+        new=_NEW,
+        keys=keys,
+        realizations=asked.realizations,
+    )
+
+
+@dataclass(frozen=True)
+class _Statics:
+    """Static fields on the fine parts of the cells around coarse points."""
+
+    names: tuple[str, ...]
+    spacing: tuple[float, float]
+    factor: int
+
+    def __call__(self, latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
+        return _static_fields(self, latitude.tobytes(), longitude.tobytes())
+
+
+@lru_cache(maxsize=4)
+def _static_fields(what: _Statics, latitude: bytes, longitude: bytes) -> np.ndarray:
+    """(1, S, fine rows, fine columns); kept, since times and draws share them."""
+    parts = (np.arange(what.factor) + 0.5) / what.factor - 0.5
+    height, width = what.spacing
+    # Latitudes run from north to south.
+    rows = (np.frombuffer(latitude)[:, None] - height * parts).ravel()
+    columns = (np.frombuffer(longitude)[:, None] + width * parts).ravel()
+    size = (height / what.factor, width / what.factor)
+    fields = [_STATIC_FIELDS[name](rows, columns, size) for name in what.names]
+    return np.stack(fields)[None].astype(np.float32)
+
+
+def _trim(fine: Fine) -> tuple[int, int]:
+    """How many rows at either end lie beyond a pole, and are left out."""
+    return fine.rows.start, fine.row_weight.size - fine.rows.stop
+
+
+def _refinement(card: Card) -> Downscale:
+    assert card.downscale is not None  # noqa: S101 - so are cards that downscale
+    return card.downscale
+
+
+def _noise_channels(card: Card) -> int:
+    return int(card.network.get("noise", 0))
+
+
+def _with_realizations(result: xr.DataArray, realizations: int) -> xr.DataArray:
+    if realizations == 1:
+        return result.isel({_NEW[1]: 0}, drop=True)
+    attrs = {"standard_name": _DIM, "long_name": "number of the draw", "units": "1"}
+    # A scalar coordinate of that name, of an ensemble, gives way.
+    result = result.drop_vars(_DIM, errors="ignore").rename({_NEW[1]: _DIM})
+    return result.assign_coords({_DIM: (_DIM, np.arange(realizations), attrs)})
+
+
+def _in_user_chunks(
+    result: xr.DataArray, source: xr.Dataset, fields: Fields, factor: int, fine: Fine
+) -> xr.DataArray:
+    """Cut the result where the user's chunks end."""
+    if result.chunks is None:
+        return result
+    names = [name for several in fields.sources.values() for name in several]
+    cut = next(source[n].chunksizes for n in names if source[n].chunks is not None)
+    above = _trim(fine)[1 if fields.grid.lat_flipped else 0]
+    chunks: dict[Any, tuple[int, ...]] = {}
+    for dim, sizes in cut.items():
+        if dim in fields.grid.names:
+            ends = factor * np.cumsum(sizes) - above * (dim == fields.grid.names[0])
+            # Beyond the end: rows beyond a pole, and a point that is there twice.
+            ends = np.minimum(ends, result.sizes[dim])
+            chunks[dim] = tuple(n for n in np.diff(ends, prepend=0).tolist() if n)
+        elif sum(sizes) == result.sizes.get(dim):
+            chunks[dim] = sizes
+    return result.chunk(chunks)
+
+
+def _variable(
+    result: xr.DataArray, quantity: str, fields: Fields, source: xr.Dataset
+) -> xr.DataArray:
+    """One quantity under the user's name and in the user's units, if it has such."""
+    names = fields.sources[quantity]
+    if len(names) > 1:  # derived, or of several levels
+        result.attrs = dict(fields.data[quantity].attrs)
+        return result.rename(quantity)
+    own = source[names[0]]
+    result.attrs = kept_attrs(own, quantity)
+    return to_user_units(result, own, quantity).rename(names[0])
+
+
+def _plain(value: Any) -> Any:
+    """What an attribute of a netCDF file can hold."""
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _skill(card: Card) -> dict[str, str]:
+    """The numbers that were measured for the model, if any, as an attribute."""
+    found = _first_numbers(card.scores)
+    return {"skill": json.dumps(found, ensure_ascii=False)} if found else {}
+
+
+def _first_numbers(table: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of the first table that has some."""
+    own = {k: v for k, v in table.items() if isinstance(v, int | float)}
+    inner = (v for v in table.values() if isinstance(v, Mapping))
+    return own or next(filter(None, map(_first_numbers, inner)), {})
+
+
+# --- What cannot be asked for ---------------------------------------------------------
+
+
+def _checked(factor: Any, realizations: Any, conserve: Any, seed: Any) -> _Arguments:
+    if not isinstance(conserve, bool | np.bool_):
+        msg = f"conserve is yes or no, not {conserve!r}."
+        raise OptionError(
+            msg,
+            found=f"conserve={conserve!r}",
+            needed="True (block means equal the input) or False",
+            hint="ds.atmo.downscale(conserve=True)",
+        )
+    return _Arguments(
+        factor=_whole("factor", factor, 2, example=4),
+        realizations=_whole("realizations", realizations, 1, example=8),
+        conserve=bool(conserve),
+        seed=_whole("seed", seed, None, example=0),
+    )
+
+
+def _whole(name: str, value: Any, least: int | None, *, example: int) -> int:
+    integral = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if integral and (least is None or value >= least):
+        return int(value)
+    msg = f"{name} cannot be {value!r}."
+    raise OptionError(
+        msg,
+        found=f"{name}={value!r} ({type(value).__name__})",
+        needed="a whole number" + ("" if least is None else f" of at least {least}"),
+        hint=f"ds.atmo.downscale({name}={example})",
+    )
+
+
+def _check_able(card: Card, asked: _Arguments) -> None:
+    """Refuse a factor, or an ensemble, that the model cannot give."""
+    models, own = list_models("downscale"), _refinement(card).factor
+    if own != asked.factor:
+        factors = {c.name: _refinement(c).factor for c in models}
+        able = [name for name, factor in factors.items() if factor == asked.factor]
+        known = sorted({own, *factors.values()})
+        msg = f"{card.name} does not refine by a factor of {asked.factor}."
+        raise OptionError(
+            msg,
+            found=f"factor={asked.factor}",
+            needed=f"factor={own}; all models together have {known}",
+            hint=f"model={able[0]!r}" if able else f"ds.atmo.downscale(factor={own})",
+        )
+    if asked.realizations > 1 and not _noise_channels(card):
+        able = [
+            c.name for c in models if _noise_channels(c) and c.inputs == card.inputs
+        ]
+        drawing = f", or a model that draws: {', '.join(able)}" if able else ""
+        msg = f"{card.name} reads no noise: it gives one result, not several."
+        raise OptionError(
+            msg,
+            found=f"realizations={asked.realizations}",
+            needed=f"realizations=1{drawing}",
+            hint=f"model={able[0]!r}" if able else "ds.atmo.downscale(realizations=1)",
+        )
+
+
+def _check_dims(fields: Fields, asked: _Arguments) -> None:
+    if asked.realizations == 1 or _DIM not in fields.dims:
+        return
+    msg = f"The data have a dimension of the name that draws need: {_DIM!r}."
+    raise FieldError(
+        msg,
+        found=f"dimensions {fields.dims}",
+        needed=f"{_DIM!r} for the draws alone",
+        hint=f'ds.rename({_DIM}="member")',
+    )

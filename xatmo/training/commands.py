@@ -1,0 +1,335 @@
+"""The commands that train, release and score: ``xatmo train`` and those after it.
+
+The heavy imports are inside the handlers, so that ``xatmo --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from xatmo.errors import AtmoError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["add_compare", "add_evaluate", "add_release", "add_train"]
+
+Commands = Any  # argparse does not name the type of its sub-parsers in public
+
+
+def add_train(commands: Commands) -> None:
+    """Add ``xatmo train RECIPE``."""
+    text = "train the model that a recipe describes; again to go on"
+    parser = commands.add_parser("train", help=text, description=text.capitalize())
+    parser.add_argument("recipe", help="such as train/atmodist/recipe.toml")
+    parser.add_argument("--data", help="train on this file or store instead")
+    parser.add_argument("--level", help='of these data, such as "850 hPa"')
+    text = "means of so many rows and columns of these data"
+    parser.add_argument("--coarsen", type=int, default=1, metavar="N", help=text)
+    parser.add_argument("--out", default="runs", help="folder of runs")
+    parser.add_argument("--devices", type=int, default=1, help="GPUs or processes")
+    kinds = ["auto", "cpu", "gpu"]
+    parser.add_argument("--accelerator", choices=kinds, default="auto")
+    parser.add_argument("--max-epochs", type=int, help="in place of the recipe's")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(handler=_train)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    _need_training_packages()
+    from xatmo.training.logs import summary, without_chatter
+    from xatmo.training.run import train
+
+    with without_chatter():
+        try:
+            folder = train(
+                arguments.recipe,
+                data=arguments.data,
+                level=arguments.level,
+                coarsen=arguments.coarsen,
+                out=arguments.out,
+                devices=arguments.devices,
+                accelerator=arguments.accelerator,
+                max_epochs=arguments.max_epochs,
+                progress=not arguments.quiet,
+            )
+        except AtmoError as error:
+            raise _as_arguments(error) from error
+    print(summary(folder))
+    out = "" if arguments.out == "runs" else f" --out {arguments.out}"
+    release = f"next: xatmo release {arguments.recipe}{out}"
+    if arguments.data:
+        release = "to release a model of these data, name them in a recipe of their own"
+    print(release)
+    return 0
+
+
+def add_release(commands: Commands) -> None:
+    """Add ``xatmo release RECIPE``."""
+    text = "make a released model of a finished run, and score it"
+    parser = commands.add_parser("release", help=text, description=text.capitalize())
+    parser.add_argument("recipe", help="the recipe that was trained")
+    parser.add_argument("--out", default="runs", help="folder of runs")
+    parser.add_argument("--models", default="models", help="folder of models")
+    parser.add_argument(
+        "--scores-only", action="store_true", help="measure the released model again"
+    )
+    parser.add_argument("--pairs", type=int, default=24_000, help="per data set")
+    parser.add_argument("--triplets", type=int, default=12_000, help="per data set")
+    _add_of_downscaling(parser)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(handler=_release)
+
+
+def _release(arguments: argparse.Namespace) -> int:
+    _need_training_packages()
+    from pathlib import Path
+
+    from xatmo.training.recipe import read_toml, task
+
+    recipe, models = Path(arguments.recipe), Path(arguments.models)
+    said: dict[str, Any] = {"out": arguments.out, "progress": not arguments.quiet}
+    if task(recipe) == "downscale":
+        from xatmo.training.downscale import release as of_task
+
+        release: Callable[..., Path] = of_task.release
+        rescore: Callable[..., Path] = of_task.rescore
+        said |= {"realizations": arguments.realizations}
+    else:
+        from xatmo.training.release import release
+        from xatmo.training.rescore import rescore
+
+        said |= {"pairs": arguments.pairs, "triplets": arguments.triplets}
+    if arguments.scores_only:
+        folder = rescore(models / read_toml(recipe)["name"], recipe, **said)
+        print(f"scored {folder}")
+        return 0
+    print(f"released {release(recipe, models=models, **said)}")
+    return 0
+
+
+def add_evaluate(commands: Commands) -> None:
+    """Add ``xatmo evaluate MODEL --data FILE``."""
+    text = "score a model on data, beside plain methods"
+    parser = commands.add_parser("evaluate", help=text, description=text.capitalize())
+    parser.add_argument("model", help="name of a model")
+    parser.add_argument("--data", required=True, nargs="+", help="files or stores")
+    parser.add_argument("--start", help="first time, such as 2020-01-01")
+    parser.add_argument("--end", help="last time, included")
+    parser.add_argument("--level", help='such as "10 m" or "850 hPa"')
+    parser.add_argument(
+        "--coarsen", type=int, default=1, help="block means of so many rows and columns"
+    )
+    parser.add_argument(
+        "--reference", nargs="+", default=(), help="take the EOFs from these files"
+    )
+    parser.add_argument("--pairs", type=int, default=24_000, help="default: 24000")
+    parser.add_argument("--triplets", type=int, default=12_000, help="default: 12000")
+    _add_of_downscaling(parser)
+    parser.add_argument(
+        "--against",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="score other models that downscale as well",
+    )
+    parser.add_argument("--seed", type=int, default=7, help="of the draws; default: 7")
+    parser.add_argument("--json", help="write all numbers to this file")
+    parser.add_argument("--figures", metavar="DIR", help="write figures to this folder")
+    parser.add_argument(
+        "--out", default="runs/evaluate", help="keep prepared data in this folder"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.set_defaults(handler=_evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    _need_training_packages("scipy")
+    from xatmo.zoo import get_card
+
+    if "downscale" in get_card(arguments.model).capabilities:
+        return _evaluate_downscaling(arguments)
+    from xatmo.training.evaluate import evaluate
+    from xatmo.training.modelpage import score_page
+    from xatmo.training.recipe import Source
+
+    said: dict[str, Any] = {"level": arguments.level, "coarsen": arguments.coarsen}
+    with _with_notes():
+        scores = evaluate(
+            arguments.model,
+            _sources(arguments),
+            reference=[Source(path, **said) for path in arguments.reference],
+            pairs=arguments.pairs,
+            triplets=arguments.triplets,
+            folder=arguments.out,
+            seed=arguments.seed,
+            progress=not arguments.quiet,
+        )
+    print(score_page(scores))
+    if arguments.figures:
+        from xatmo.training.figures import save_figures
+
+        _print_written(save_figures(scores, arguments.figures))
+    _write_json(arguments.json, scores)
+    return 0
+
+
+def _evaluate_downscaling(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from xatmo.training.downscale.evaluate import evaluate
+    from xatmo.training.downscale.page import score_page
+    from xatmo.training.rescore import key_of
+
+    results: dict[str, Any] = {}
+    for source in _sources(arguments):
+        with _with_notes():
+            scores = evaluate(
+                [arguments.model, *arguments.against],
+                source,
+                realizations=arguments.realizations,
+                folder=arguments.out,
+                seed=arguments.seed,
+                progress=not arguments.quiet,
+            )
+        print(score_page(scores))
+        results[key_of(source)] = scores
+    several = len(results) > 1
+    if arguments.figures:
+        from xatmo.training.downscale.figures import save_figures
+
+        for key, scores in results.items():
+            folder = Path(arguments.figures, key if several else "")
+            _print_written(save_figures(scores, folder))
+    for scores in results.values():
+        scores.pop("example")  # maps, for a figure alone
+    _write_json(arguments.json, results if several else scores)
+    return 0
+
+
+def _sources(arguments: argparse.Namespace) -> list[Any]:
+    from xatmo.training.recipe import Source
+
+    keys = ("start", "end", "level", "coarsen")
+    said = {key: getattr(arguments, key) for key in keys}
+    return [Source(path, **said) for path in arguments.data]
+
+
+@contextmanager
+def _with_notes() -> Iterator[None]:
+    """Print warnings as notes, each once; name arguments of the command in errors."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield
+        except AtmoError as error:
+            raise _as_arguments(error) from error
+    notes = (str(w.message) for w in caught if issubclass(w.category, UserWarning))
+    for note in dict.fromkeys(notes):
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _print_written(paths: Iterable[Path | str]) -> None:
+    for path in paths:
+        print(f"wrote {path}")
+
+
+def _write_json(path: str | None, values: Any) -> None:
+    if path:
+        from xatmo.training.evaluate import write_json
+
+        write_json(values, path)
+        _print_written([path])
+
+
+def _add_of_downscaling(parser: argparse.ArgumentParser) -> None:
+    text = "of networks that draw them; default: 8"
+    parser.add_argument("--realizations", type=int, default=8, help=text)
+
+
+def add_compare(commands: Commands) -> None:
+    """Add ``xatmo compare RECIPE...``."""
+    text = "train networks that downscale, and score them on the same data"
+    parser = commands.add_parser("compare", help=text, description=text.capitalize())
+    parser.add_argument("recipes", metavar="RECIPE", nargs="+", help="in this order")
+    text = "score on these; the recipes' evaluation data if none"
+    parser.add_argument("--data", nargs="+", default=(), help=text)
+    parser.add_argument("--start", help="first time of these, such as 2020-01-01")
+    parser.add_argument("--end", help="last time, included")
+    parser.add_argument("--level", help='such as "10 m" or "850 hPa"')
+    parser.add_argument(
+        "--coarsen", type=int, default=1, help="block means of so many rows and columns"
+    )
+    _add_of_downscaling(parser)
+    parser.add_argument("--seed", type=int, default=7, help="of the noise; default: 7")
+    parser.add_argument("--json", help="write all numbers to this file")
+    parser.add_argument("--markdown", help="write the tables to this file")
+    text = "write the tables for a recipe's `comparison` to this file"
+    parser.add_argument("--table", help=text)
+    parser.add_argument("--out", default="runs", help="folder of runs")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.set_defaults(handler=_compare)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    _need_training_packages()
+    from xatmo.training.downscale.compare import (
+        compare,
+        comparison_page,
+        comparison_tables,
+        without_maps,
+    )
+    from xatmo.training.logs import without_chatter
+    from xatmo.zoo.files import draft
+
+    try:
+        with without_chatter():
+            result = compare(
+                arguments.recipes,
+                data=_sources(arguments),
+                out=arguments.out,
+                realizations=arguments.realizations,
+                seed=arguments.seed,
+                progress=not arguments.quiet,
+            )
+    except AtmoError as error:
+        raise _as_arguments(error) from error
+    page = comparison_page(result)
+    print(page)
+    if arguments.markdown:
+        with draft(arguments.markdown) as file:
+            file.write_text(page, "utf-8")
+        _print_written([arguments.markdown])
+    _write_json(arguments.json, without_maps(result))
+    _write_json(arguments.table, comparison_tables(result))
+    return 0
+
+
+def _as_arguments(error: AtmoError) -> AtmoError:
+    """The same error, whose way out is an argument of the command."""
+    names = "level|coarsen|pairs|triplets|realizations"
+    wanted = rf"""(?<![\w.])({names})=\[?("[^"]*"|\d+)[^,)\s]*"""
+    hint = re.sub(wanted, r"--\1 \2", error.hint)
+    return type(error)(error.problem, found=error.found, needed=error.needed, hint=hint)
+
+
+def _need_training_packages(*needed: str) -> None:
+    from importlib.util import find_spec
+
+    from xatmo.errors import MissingDependencyError
+
+    packages = needed or ("lightning", "scipy")
+    if missing := [p for p in packages if find_spec(p) is None]:
+        msg = "Training and evaluation need packages that are not installed."
+        raise MissingDependencyError(
+            msg,
+            found=f"no {', no '.join(missing)}",
+            needed="the packages of the extra [train]",
+            hint='pip install "xatmo[train]"',
+        )

@@ -1,0 +1,1 @@
+"""Training of networks that make fields several times finer."""

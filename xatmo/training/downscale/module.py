@@ -1,0 +1,201 @@
+"""The Lightning module of a generator that is trained by a score of its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import lightning as L
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xatmo.nets.normalization import ZScore
+from xatmo.nets.resample import block_mean, conserve
+from xatmo.training.downscale.losses import crps, ensemble_loss
+from xatmo.training.downscale.recipe import DownscaleRecipe
+from xatmo.training.module import cosine, normalize, seed_step
+
+__all__ = ["Downscaler", "Drawn", "fine_power"]
+
+_MEMBERS = 8  # of an ensemble that is validated
+
+
+class Drawn(NamedTuple):
+    """Downscaled fields, in normalised units and single precision."""
+
+    raw: Tensor
+    """(M, B, C, H, W) of M members, as the network gives them."""
+    fields: Tensor
+    """The same with the block means of the coarse field."""
+    truth: Tensor
+    """(B, C, H, W)."""
+    coarse: Tensor
+    """(B, C, h, w)."""
+
+
+class Downscaler(L.LightningModule):
+    """Trains a generator on the block means of fine fields.
+
+    Parameters
+    ----------
+    network : Generator
+    normalizers : sequence of ZScore
+        One per level; a sample says which is its own.
+    recipe : DownscaleRecipe
+        Its factor, objective and optimizer are read.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        normalizers: Sequence[ZScore],
+        recipe: DownscaleRecipe,
+    ) -> None:
+        super().__init__()
+        self.network: Any = network.to(memory_format=torch.channels_last)  # type: ignore
+        self.normalizers, self.factor = normalizers, recipe.factor
+        self.settings, self.objective = recipe.optimizer, recipe.objective
+        self._sums: list[Tensor] = []
+
+    def draw(self, batch: dict[str, Tensor], members: int) -> Drawn:
+        """Downscale the block means of a batch, with noise of their own for members."""
+        truth = normalize(self.normalizers, batch["fine"], batch["level"])
+        coarse = block_mean(truth, self.factor)
+        x, statics, noise = coarse.repeat(members, 1, 1, 1), None, None
+        if self.network.statics:
+            statics = batch["statics"].repeat(members, 1, 1, 1)
+        if self.network.noise:
+            shape = (len(x), self.network.noise, *x.shape[-2:])
+            noise = torch.randn(shape, device=x.device)
+        raw = self.network(x, noise, statics).float()
+        fields = conserve(raw, x, self.factor)
+        shape = (members, *truth.shape)
+        return Drawn(raw.view(shape), fields.view(shape), truth, coarse)
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor | None:
+        """Score of the conserved fields, plus the error of raw block means."""
+        o = self.objective
+        members = o.members if o.kind == "crps" else 1
+        drawn = self.draw(batch, members)
+        if o.kind == "crps":
+            score = ensemble_loss(
+                drawn.fields, drawn.truth, fairness=o.fairness, weight=o.differences
+            )
+        else:
+            score = F.mse_loss(drawn.fields[0], drawn.truth)
+        loss = score + self.mismatch(drawn)
+        self.log_epoch(prog_bar=True, train_loss=loss)
+        return loss
+
+    def mismatch(self, drawn: Drawn) -> Tensor:
+        """Weighted squared error of block means before they were corrected."""
+        means = block_mean(drawn.raw.flatten(0, 1), self.factor)
+        off = means.view(-1, *drawn.coarse.shape) - drawn.coarse
+        return self.objective.block_mean * off.square().mean()
+
+    def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
+        """Collect errors in physical units, and power above the coarse Nyquist."""
+        count = _MEMBERS if self.network.noise else 1
+        drawn = [self.draw(batch, 1) for _ in range(count)]
+        fields, truth = torch.cat([d.fields for d in drawn]), drawn[0].truth
+        scale = torch.tensor([n.std for n in self.normalizers]).to(truth)
+        scale = scale[batch["level"]][:, :, None, None]
+        power = [fine_power(x, self.factor) for x in (fields[0], fields.mean(0), truth)]
+        fields, truth = fields * scale, truth * scale
+        errors = [
+            (fields.mean(0) - truth).square().mean(),
+            (fields[0] - truth).square().mean(),
+            (fields.mean(0) - truth).abs().mean(),
+            crps(fields, truth),
+        ]
+        self._sums.append(torch.stack([*errors, *power]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log RMSE (mean and member), MAE, fair CRPS, and shares of the power."""
+        sums = self.all_gather(torch.stack(self._sums)).flatten(0, -2).mean(0)
+        self._sums.clear()
+        mean, member, mae, score, power, power_mean, true = sums.unbind()
+        values = {
+            "val_rmse": mean.sqrt(),
+            "val_rmse_member": member.sqrt(),
+            "val_mae": mae,
+            "val_crps": score,
+            "val_power": power / true,
+            "val_power_mean": power_mean / true,
+        }
+        self.log_dict(values, prog_bar=True)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW, which decays kernels alone. The schedule is ours: see below."""
+        s, kernels = self.settings, self.network.kernels()
+        known = {id(p) for p in kernels}
+        rest = [p for p in self.network.parameters() if id(p) not in known]
+        groups = [
+            {"params": kernels, "weight_decay": s.weight_decay},
+            {"params": rest, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=s.learning_rate, betas=s.betas)
+
+    def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
+        """Clip the norm of all gradients together."""
+        limit = self.settings.clip_norm
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+
+    def on_train_batch_start(self, batch: Any, index: int) -> None:
+        """Make a step what its number says: its noise, and its learning rate."""
+        # Not the global step, which counts those of all optimizers.
+        step = self.current_epoch * self.settings.steps_per_epoch + index
+        seed_step(self.settings.seed, step, self.global_rank)
+        for group in self._groups():
+            group["lr"] = self.rate(step)
+
+    def on_validation_epoch_start(self) -> None:
+        """Draw the same noise in every validation."""
+        seed_step(self.settings.seed + 1, 0, self.global_rank)
+
+    def on_train_epoch_end(self) -> None:
+        """Log what the learning rate has come to."""
+        self.log_epoch(learning_rate=self._groups()[0]["lr"])
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        s = self.settings
+        return s.learning_rate * (cosine(s, step) if s.schedule == "cosine" else 1.0)
+
+    def log_epoch(self, prog_bar: bool = False, **values: Any) -> None:
+        """Log means over the epoch and over all processes."""
+        self.log_dict(
+            values,
+            prog_bar=prog_bar,
+            on_step=False,
+            on_epoch=True,
+            batch_size=self.settings.batch_size,
+            sync_dist=True,
+        )
+
+    def _groups(self) -> list[dict[str, Any]]:
+        found: Any = self.optimizers()
+        several = found if isinstance(found, list) else [found]
+        return [group for optimizer in several for group in optimizer.param_groups]
+
+
+def fine_power(x: Tensor, factor: int) -> Tensor:
+    """Power along longitude above the Nyquist wavenumber of a coarser grid.
+
+    Parameters
+    ----------
+    x : Tensor, shape (..., W)
+    factor : int
+        How much coarser.
+
+    Returns
+    -------
+    Tensor
+        A scalar: of rows without their mean, tapered by a Hann window.
+    """
+    width = x.shape[-1]
+    window = torch.hann_window(width, periodic=False, device=x.device)
+    rows = (x - x.mean(-1, keepdim=True)) * window
+    spectrum = torch.fft.rfft(rows, dim=-1).abs().square().flatten(0, -2).mean(0)
+    return spectrum[torch.fft.rfftfreq(width) > 0.5 / factor].sum()

@@ -1,0 +1,109 @@
+"""From the recipe of a downscaling network to what Lightning trains."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from xatmo.errors import OptionError
+from xatmo.nets.normalization import ZScore
+from xatmo.training.checks import hold_out, warn_of_grid
+from xatmo.training.data import NumberedData
+from xatmo.training.downscale.adversarial import AdversarialDownscaler
+from xatmo.training.downscale.crops import CropSampler
+from xatmo.training.downscale.module import Downscaler
+from xatmo.training.downscale.recipe import DownscaleRecipe, read_recipe
+from xatmo.training.prepare import prepare_source
+from xatmo.training.recipe import Source
+from xatmo.training.run import Job, fit_levels
+from xatmo.training.sampling import BLOCK_SECONDS, open_stores
+
+__all__ = ["begin", "prepare_all", "zscore"]
+
+
+def begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
+    """Prepare the data of a recipe; ``asked`` changes it as the call wants."""
+    recipe: DownscaleRecipe = asked(read_recipe(path), on_data)
+    folder = out / recipe.name
+    folder.mkdir(parents=True, exist_ok=True)
+    levels, crops, held_out = prepare_all(recipe, folder)
+    # The first source is what the card tells of; others may be there for variety.
+    warn_of_grid(recipe, crops.stores[:1], recipe.factor)
+    normalizers = [zscore(constants) for constants in levels.values()]
+    s = recipe.optimizer
+    data = NumberedData(
+        crops,
+        held_out,
+        batch_size=s.batch_size,
+        steps=s.steps_per_epoch,
+        held_out=s.validation_crops,
+    )
+    told: dict[str, Any] = {"normalizers": normalizers, "recipe": recipe}
+    adversarial = recipe.objective.kind == "adversarial"
+    if adversarial:
+        module: Any = partial(AdversarialDownscaler, levels=list(levels), **told)
+    else:
+        module = partial(Downscaler, **told)
+    return Job(recipe, folder, levels, module, data, "crops", parallel=not adversarial)
+
+
+def on_data(recipe: DownscaleRecipe, source: Source) -> DownscaleRecipe:
+    """Return the recipe on one data set, its last part held out behind three days."""
+    gap = dt.timedelta(seconds=BLOCK_SECONDS)
+    train, validation = hold_out(source, gap, least=dt.timedelta(days=1))
+    return replace(recipe, train=train, validation=validation)
+
+
+def prepare_all(
+    recipe: DownscaleRecipe, folder: Path
+) -> tuple[dict[str, dict[str, Any]], CropSampler, CropSampler | None]:
+    """Write the stores, measure the constants, and build the two samplers."""
+    s, seed = recipe.sampling, recipe.optimizer.seed
+
+    def prepared(sources: tuple[Source, ...]) -> list[Path]:
+        return [prepare_source(s, recipe.quantities, folder / "data") for s in sources]
+
+    stores = open_stores(prepared(recipe.train), s.cache_mb)
+    levels = fit_levels(recipe.train, stores, None)
+    if name := recipe.normalization.get("of"):
+        levels |= _constants_of(name, list(levels), folder.parent)
+    sampler = partial(
+        CropSampler,
+        levels=list(levels),
+        factor=recipe.factor,
+        statics=recipe.network.get("statics", 0),
+    )
+    weights = [source.weight for source in recipe.train]
+    crops = sampler(stores, weights, sampling=s, seed=seed)
+    if not recipe.validation:
+        return levels, crops, None
+    plain = replace(s, mirror_latitude=False, mirror_longitude=False)
+    kept = open_stores(prepared(recipe.validation), s.cache_mb)
+    held_out = sampler(kept, [1.0] * len(kept), sampling=plain, seed=seed + 1)
+    return levels, crops, held_out
+
+
+def zscore(constants: dict[str, Any]) -> ZScore:
+    """Build the normalisation of one level from its measured constants."""
+    return ZScore(constants["mean"], constants["std"])
+
+
+def _constants_of(name: str, levels: list[str], out: Path) -> dict[str, dict[str, Any]]:
+    """Constants that an earlier run has measured, for the levels asked for."""
+    file = out / name / "run.json"
+    known = json.loads(file.read_text())["levels"] if file.exists() else {}
+    if missing := [level for level in levels if level not in known]:
+        msg = f"The run {name!r} has no constants for {missing[0]}."
+        raise OptionError(
+            msg,
+            found=", ".join(known) or f"no {file}",
+            needed=f"constants for {', '.join(levels)}",
+            hint=f"xatmo train the recipe of {name!r} first, with the same --out, or "
+            "[normalization] without `of`",
+        )
+    return {level: known[level] for level in levels}
