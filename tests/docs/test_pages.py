@@ -40,4 +40,4 @@ def test_the_recipe_in_the_guide_is_a_recipe(page_blocks, tmp_path):
     assert network.encoder.stride("block3") == recipe.card["grid"]["stride"]
     from xatmo.training.downscale.recipe import read_recipe as read_downscale
 
-    assert read_downscale(finer).init_from == "downscale-pretrain"
+    assert read_downscale(finer).init_from == "downscale-winds"

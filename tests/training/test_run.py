@@ -201,6 +201,19 @@ def test_recipes_read(name):
     assert recipe.sampling.n_lags == recipe.network["n_classes"]
 
 
+def test_a_recipe_like_another(tmp_path):
+    (tmp_path / "a.toml").write_text(
+        'name = "a"\nversion = "1"\ntitle = "A"\narchitecture = "atmodist"\n'
+        "[network]\nwidth = 4\ndepth = 2\n"
+    )
+    (tmp_path / "b.toml").write_text(
+        'like = "a.toml"\nname = "b"\n[network]\ndepth = 3\n'
+    )
+    b = read_recipe(tmp_path / "b.toml")
+    assert (b.name, b.title) == ("b", "A")
+    assert b.network == {"width": 4, "depth": 3}
+
+
 # --- Bad input ----------------------------------------------------------------------
 
 

@@ -231,11 +231,25 @@ def task(path: str | Path) -> str:
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a recipe of any task: a table, with its sources as such.
 
+    Where it says ``like = "other.toml"``, what it leaves out is taken from that recipe
+    in the same folder, table by table.
+
     Raises
     ------
     xatmo.errors.OptionError
         For a file that is missing, or sources with unknown keys.
     """
+    raw = _loaded(path)
+    data = raw.pop("data", {})
+    for part in [p for p in data if p in _PARTS]:
+        raw[part] = tuple(build(Source, s, path) for s in data.pop(part))
+    if data:
+        raw["data"] = data  # left for the check of unknown keys later on
+    raw.setdefault("train", ())
+    return raw
+
+
+def _loaded(path: Path) -> dict[str, Any]:
     if not path.exists():
         msg = f"There is no recipe {str(path)!r}."
         raise OptionError(
@@ -246,13 +260,18 @@ def read_toml(path: Path) -> dict[str, Any]:
         )
     with path.open("rb") as file:
         raw = tomllib.load(file)
-    data = raw.pop("data", {})
-    for part in [p for p in data if p in _PARTS]:
-        raw[part] = tuple(build(Source, s, path) for s in data.pop(part))
-    if data:
-        raw["data"] = data  # left for the check of unknown keys later on
-    raw.setdefault("train", ())
-    return raw
+    like = raw.pop("like", None)
+    return raw if like is None else _merged(_loaded(path.parent / like), raw)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Both tables in one, those within them too; what is above counts."""
+    both = dict(below)
+    for key, value in above.items():
+        known = both.get(key)
+        tables = isinstance(value, dict) and isinstance(known, dict)
+        both[key] = _merged(known, value) if tables else value
+    return both
 
 
 def build(cls: type, values: Mapping[str, Any], path: Path) -> Any:

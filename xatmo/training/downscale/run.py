@@ -22,6 +22,7 @@ from xatmo.training.prepare import prepare_source
 from xatmo.training.recipe import Source
 from xatmo.training.run import Job, fit_levels
 from xatmo.training.sampling import BLOCK_SECONDS, open_stores
+from xatmo.zoo import list_models
 
 __all__ = ["begin", "prepare_all", "zscore"]
 
@@ -94,14 +95,22 @@ def zscore(constants: dict[str, Any]) -> ZScore:
 
 
 def _constants_of(name: str, levels: list[str], out: Path) -> dict[str, dict[str, Any]]:
-    """Constants that an earlier run has measured, for the levels asked for."""
+    """Constants of an earlier run or of a released model, for the levels asked for."""
     file = out / name / "run.json"
-    known = json.loads(file.read_text())["levels"] if file.exists() else {}
+    if file.exists():
+        known = json.loads(file.read_text())["levels"]
+    else:
+        cards = [card for card in list_models("downscale") if card.name == name]
+        known = {
+            lv.level: {"trained": lv.trained, "mean": [*lv.mean], "std": [*lv.std]}
+            for card in cards
+            for lv in card.levels
+        }
     if missing := [level for level in levels if level not in known]:
-        msg = f"The run {name!r} has no constants for {missing[0]}."
+        msg = f"{name!r} has no constants for {missing[0]}."
         raise OptionError(
             msg,
-            found=", ".join(known) or f"no {file}",
+            found=", ".join(known) or f"no {file}, and no released model {name!r}",
             needed=f"constants for {', '.join(levels)}",
             hint=f"xatmo train the recipe of {name!r} first, with the same --out, or "
             "[normalization] without `of`",
