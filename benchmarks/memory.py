@@ -1,4 +1,4 @@
-"""Whether memory stays flat: the peak of writing ten times as many embeddings.
+"""Whether memory stays flat: the peak of writing several times as many results.
 
 Each run is a process of its own, since a peak can only be read once.
 """
@@ -17,41 +17,47 @@ import xarray as xr
 from benchmarks.fields import wind_store
 from benchmarks.rows import Row, report
 
-CHUNK = 8
-
 
 def measure(quick: bool) -> list[Row]:
-    """Write the embeddings of a short and of a tenfold longer Zarr store."""
-    times = 32 if quick else 64
-    with tempfile.TemporaryDirectory() as folder:
-        stores = [wind_store(Path(folder), n, CHUNK) for n in (times, 10 * times)]
-        peaks = [_in_new_process(store) for store in stores]
-    short, long = peaks
+    """Write the results of a short and of a longer Zarr store, for two verbs."""
+    few = {"embed": 32, "downscale": 2} if quick else {"embed": 64, "downscale": 4}
     return [
-        Row(
-            f"peak memory of embed().to_zarr(), {10 * times} over {times} fields of "
-            "181 x 360",
-            long / short,
-            goal=1.1,
-            detail=f"{short:.0f} MB and {long:.0f} MB; the longer input holds "
-            f"{10 * times * 181 * 360 * 8 / 1e6:.0f} MB",
-        )
+        compare("embed", few["embed"], times_longer=10, chunk=8),
+        compare("downscale", few["downscale"], times_longer=4, chunk=1),
     ]
 
 
-def _in_new_process(store: Path) -> float:
-    command = [sys.executable, "-m", "benchmarks.memory", "--store", str(store)]
+def compare(verb: str, times: int, *, times_longer: int, chunk: int) -> Row:
+    """One row: the peak for the longer store over that for the short one."""
+    with tempfile.TemporaryDirectory() as folder:
+        several = (times, times_longer * times)
+        stores = [wind_store(Path(folder), n, chunk) for n in several]
+        (short, _), (long, written) = (_in_new_process(verb, s) for s in stores)
+    return Row(
+        f"peak memory of {verb}().to_zarr(), {several[1]} over {times} fields of "
+        "181 x 360",
+        long / short,
+        goal=1.1,
+        detail=f"{short:.0f} MB and {long:.0f} MB; the longer input holds "
+        f"{several[1] * 181 * 360 * 8 / 1e6:.0f} MB, its result {written:.0f} MB",
+    )
+
+
+def _in_new_process(verb: str, store: Path) -> tuple[float, float]:
+    command = [sys.executable, "-m", "benchmarks.memory", verb, "--store", str(store)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout)
+    peak, written = done.stdout.split()
+    return float(peak), float(written)
 
 
-def peak(store: Path) -> float:
-    """Megabytes that this process needed at most to embed a store."""
+def peak(verb: str, store: Path) -> tuple[float, float]:
+    """Megabytes that this process needed at most for a store, and of the result."""
     import xatmo  # noqa: F401 - gives ds its accessor
 
     ds = xr.open_zarr(store, chunks={}, consolidated=False)
-    ds.atmo.embed().to_zarr(store.with_suffix(".out.zarr"), consolidated=False)
-    return _own_peak()
+    result = getattr(ds.atmo, verb)()
+    result.to_zarr(store.with_suffix(".out.zarr"), consolidated=False)
+    return _own_peak(), result.nbytes / 1e6
 
 
 def _own_peak() -> float:
@@ -66,9 +72,10 @@ def _own_peak() -> float:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("verb", nargs="?")
     parser.add_argument("--store", type=Path)
     found, _ = parser.parse_known_args()
     if found.store:
-        print(peak(found.store))
+        print(*peak(found.verb, found.store))
     else:
         report(measure)

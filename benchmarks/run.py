@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))  # so that `python benchmarks/run.py` works as wel
 
 from benchmarks.rows import Row, markdown  # noqa: E402
 
-NAMES = ("overhead", "encoder", "loss", "graph", "memory", "imports")
+NAMES = ("overhead", "downscaling", "encoder", "loss", "graph", "memory", "imports")
 RESULTS = ROOT / "benchmarks" / "results.md"
 
 
@@ -76,13 +76,13 @@ def machine() -> dict[str, str]:
     threads = os.environ.get("OMP_NUM_THREADS")
     names = ("torch", "xarray", "dask", "numpy")
     versions = [f"{name} {importlib.metadata.version(name)}" for name in names]
-    card = xatmo.load_model(capability="embed").card
+    used = [xatmo.load_model(capability=able).card for able in ("embed", "downscale")]
     return {
         "processor": f"{processor()}, {usable()} of {os.cpu_count()} cores",
         "threads of torch": threads or "default",
         "software": f"Python {platform.python_version()}, {', '.join(versions)}, "
         f"xatmo {xatmo.__version__}",
-        "model": f"{card.name} {card.version}",
+        "models": ", ".join(f"{card.name} {card.version}" for card in used),
     }
 
 

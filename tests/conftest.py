@@ -125,6 +125,13 @@ def _refiner(
                 "size": file.stat().st_size,
                 "urls": [],
             },
-            "scores": {"held out": {"rmse": 0.5, "power": 0.9}},
+            "scores": {
+                "held out": {
+                    "data": ["week.nc"],
+                    "units": "m s-1",
+                    "rmse": 0.5,
+                    "methods": {"ridge": {"rmse": 0.6}},
+                }
+            },
         },
     )

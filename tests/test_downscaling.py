@@ -257,6 +257,20 @@ def test_members_and_levels(coarse):
     assert one.attrs["level"] == "850 hPa"
 
 
+def test_several_levels_that_the_model_does_not_know(coarse):
+    levels = xr.DataArray([300, 700], dims="level", attrs={"units": "hPa"})
+    ds = coarse.rename(u10="u", v10="v").expand_dims(level=levels)
+    with pytest.raises(errors.LevelError, match="knows none of the levels") as caught:
+        ds.atmo.downscale(model="tiny")
+    call = caught.value.hint.split("or measure its constants: ")[1]
+    assert call.endswith("level='700 hPa'")
+    with pytest.warns(errors.ExtrapolationWarning, match="at 700 hPa"):
+        fine = eval(  # noqa: S307 - the message's promise
+            f"ds.atmo.downscale({call})", {"ds": ds, "xatmo": xatmo}
+        )
+    assert fine.u.dims == ("time", "latitude", "longitude")
+
+
 def test_bounds_follow(coarse):
     ds = coarse.copy()
     ds["lat_bnds"] = ("latitude", "bnds"), np.stack([LATITUDE + 0.5, LATITUDE - 0.5], 1)
@@ -288,7 +302,7 @@ def test_chunks_of_a_globe_with_poles_and_a_date_line():
     globe = synthetic_winds(1, np.arange(-90.0, 90.1, 1.25), np.arange(-180.0, 180.0))
     whole = globe.atmo.downscale(model="tiny")
     lazy = globe.chunk(latitude=50, longitude=100).atmo.downscale(model="tiny")
-    assert lazy.chunksizes["latitude"] == (198, 200, 178)
+    assert lazy.chunksizes["latitude"] == (200, 200, 176)
     assert lazy.chunksizes["longitude"] == (400, 400, 400, 240)
     _same(lazy.compute(), whole, atol=1e-5)
 
@@ -314,7 +328,14 @@ def test_says_what_was_done(coarse):
         assert first == "made"
         assert "downscale(model='tiny', factor=4, realizations=2" in last
     assert "title" not in fine.attrs
-    assert json.loads(fine.attrs["skill"]) == {"rmse": 0.5, "power": 0.9}
+    skill = {"data": ["week.nc"], "units": "m s-1", "rmse": 0.5}
+    assert json.loads(fine.attrs["skill"]) == skill
+
+
+def test_the_models_repr_leaves_other_methods_to_its_page():
+    told = repr(xatmo.load_model("tiny"))
+    assert "score held out.rmse" in told
+    assert "ridge" not in told
 
 
 def test_can_be_written_and_read_again(coarse, tmp_path):
@@ -323,6 +344,18 @@ def test_can_be_written_and_read_again(coarse, tmp_path):
     with xr.open_dataset(tmp_path / "fine.nc") as again:
         assert again.attrs["xatmo_conserve"] == "true"
         np.testing.assert_array_equal(again.u10, fine.u10)
+
+
+@pytest.mark.parametrize("step", [-1.0, 1.0])
+def test_chunks_of_a_globe_go_into_a_zarr_store(step, tmp_path):
+    """Whose chunks are all alike, but for the last: also beside a row at a pole."""
+    latitude = np.arange(-90.0, 90.1)[:: int(step)]
+    globe = synthetic_winds(1, latitude, np.arange(360.0)).chunk(latitude=50)
+    fine = globe.atmo.downscale(model="tiny-plain")
+    assert fine.chunksizes["latitude"] == (200, 200, 200, 120)
+    fine.to_zarr(tmp_path / "fine.zarr", consolidated=False)
+    with xr.open_zarr(tmp_path / "fine.zarr", consolidated=False) as again:
+        assert np.isfinite(again.u10).all()
 
 
 # --- Real files ----------------------------------------------------------------------

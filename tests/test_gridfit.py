@@ -165,6 +165,14 @@ def test_gaussian_where_only_equal_steps_are_read():
     _follow(ds, _model(gaussian=False), "does not read Gaussian grids")
 
 
+def test_blocks_of_gaussian_latitudes_are_of_no_use_there(monkeypatch):
+    model = _model(3.0, 5.2, gaussian=False)
+    monkeypatch.setattr("xatmo.gridfit.list_models", lambda: [model.card])
+    ds = _region(_nodes(96), np.arange(192) * 1.875)
+    _, hint = _follow(ds, model, "too fine")
+    assert ".regrid.conservative(" in hint
+
+
 @pytest.mark.parametrize(
     ("ds", "found"),
     [

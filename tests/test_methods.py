@@ -144,12 +144,22 @@ def test_whole_numbers_and_other_variables():
     assert found["whole"].dtype == np.float32
 
 
+def test_the_byte_order_of_old_files():
+    fine = _region()
+    coarse, old = _means(fine), [ds.astype(">f4") for ds in (_means(fine), fine)]
+    found = interpolate(old[0], factor=np.int64(4))
+    assert found.u10.dtype == np.float32
+    xr.testing.assert_allclose(found, interpolate(coarse))
+    xr.testing.assert_allclose(another_day(*old), another_day(coarse, fine))
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ({"method": "cubic"}, "one of 'nearest', 'bilinear', 'bicubic'"),
         ({"factor": 1}, "whole number above 1"),
         ({"factor": 2.5}, "factor=2.5"),
+        ({"factor": True}, "factor=True"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, said):

@@ -138,7 +138,7 @@ def downscale(
     result = by_level(fields, lambda index: _refine(data, index, asked, fine))
     result = result.assign_coords(latitude=fine.latitude, longitude=fine.longitude)
     result = restore_fine(result, fields, asked.factor)
-    result = _in_user_chunks(result, source, fields, asked.factor, fine)
+    result = _in_user_chunks(result, source, fields, asked.factor)
     result = _with_realizations(result, asked.realizations)
     signed = partial(
         sign,
@@ -241,20 +241,22 @@ def _with_realizations(result: xr.DataArray, realizations: int) -> xr.DataArray:
 
 
 def _in_user_chunks(
-    result: xr.DataArray, source: xr.Dataset, fields: Fields, factor: int, fine: Fine
+    result: xr.DataArray, source: xr.Dataset, fields: Fields, factor: int
 ) -> xr.DataArray:
-    """Cut the result where the user's chunks end."""
+    """Cut the result into the user's chunks, as many times longer as it is finer.
+
+    Rows beyond a pole are missing from the last chunk, though they are the first ones
+    at times: Zarr stores want all chunks but the last of the same size.
+    """
     if result.chunks is None:
         return result
     names = [name for several in fields.sources.values() for name in several]
     cut = next(source[n].chunksizes for n in names if source[n].chunks is not None)
-    above = _trim(fine)[1 if fields.grid.lat_flipped else 0]
     chunks: dict[Any, tuple[int, ...]] = {}
     for dim, sizes in cut.items():
         if dim in fields.grid.names:
-            ends = factor * np.cumsum(sizes) - above * (dim == fields.grid.names[0])
-            # Beyond the end: rows beyond a pole, and a point that is there twice.
-            ends = np.minimum(ends, result.sizes[dim])
+            # Beyond the end: rows beyond poles, and a point that is there twice.
+            ends = np.minimum(factor * np.cumsum(sizes), result.sizes[dim])
             chunks[dim] = tuple(n for n in np.diff(ends, prepend=0).tolist() if n)
         elif sum(sizes) == result.sizes.get(dim):
             chunks[dim] = sizes
@@ -280,16 +282,17 @@ def _plain(value: Any) -> Any:
 
 
 def _skill(card: Card) -> dict[str, str]:
-    """The numbers that were measured for the model, if any, as an attribute."""
-    found = _first_numbers(card.scores)
+    """What was measured for the model, if anything was, as an attribute."""
+    found = _first_measured(card.scores)
     return {"skill": json.dumps(found, ensure_ascii=False)} if found else {}
 
 
-def _first_numbers(table: Mapping[str, Any]) -> dict[str, float]:
-    """The numbers of the first table that has some."""
-    own = {k: v for k, v in table.items() if isinstance(v, int | float)}
+def _first_measured(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The first table that has numbers; also what it says of them: data and units."""
+    if any(isinstance(v, int | float) for v in table.values()):
+        return {k: v for k, v in table.items() if not isinstance(v, Mapping)}
     inner = (v for v in table.values() if isinstance(v, Mapping))
-    return own or next(filter(None, map(_first_numbers, inner)), {})
+    return next(filter(None, map(_first_measured, inner)), {})
 
 
 # --- What cannot be asked for ---------------------------------------------------------

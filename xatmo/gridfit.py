@@ -8,6 +8,7 @@ the data cover. Every call is in the user's names, and the tests run them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from xatmo.errors import GridError
 from xatmo.fields import Axes, Grid
 from xatmo.zoo import Card, list_models
 
-__all__ = ["grid_problem"]
+__all__ = ["grid_problem", "spacing_range"]
 
 # A grid is what its spacing says to within this share: 0.7 is not 0.703125.
 _TOLERANCE = 0.02
@@ -76,18 +77,19 @@ def fits(grid: Grid, card: Card) -> bool:
 
 
 def _in_range(grid: Grid, card: Card) -> bool:
-    low, high = _range(card)
+    low, high = spacing_range(card.grid.spacing)
     return all(low <= step <= high for step in grid.spacing)
 
 
-def _range(card: Card) -> tuple[float, float]:
-    fine, coarse = card.grid.spacing
+def spacing_range(spacing: Sequence[float]) -> tuple[float, float]:
+    """Return the spacings that pass for those from ``spacing[0]`` to ``spacing[1]``."""
+    fine, coarse = spacing
     return fine * (1 - _TOLERANCE), coarse * (1 + _TOLERANCE)
 
 
 def _what(grid: Grid, card: Card) -> str:
     """The first thing that is wrong; a grid that no call would make fit is small."""
-    low, high = _range(card)
+    low, high = spacing_range(card.grid.spacing)
     if max(grid.spacing) > high:
         return "coarse" if _target(grid, card) is not None else "small"
     if min(grid.spacing) < low:
@@ -104,7 +106,9 @@ def _blocks(grid: Grid, card: Card) -> tuple[int, int] | None:
 
     On a globe the columns have to go into whole blocks, or the circle would not close.
     """
-    low, high = _range(card)
+    if grid.gaussian and not card.grid.gaussian:
+        return None  # means of Gaussian latitudes are not equally spaced either
+    low, high = spacing_range(card.grid.spacing)
     middle = math.sqrt(low * high)
     sizes = (grid.latitude.size, grid.longitude.size)
     able = []
@@ -130,7 +134,7 @@ def _blocks(grid: Grid, card: Card) -> tuple[int, int] | None:
 
 def _target(grid: Grid, card: Card) -> tuple[int, int] | None:
     """Points of a grid in range that covers what the data do; None if too few."""
-    low, high = _range(card)
+    low, high = spacing_range(card.grid.spacing)
     extents = [abs(float(x[-1] - x[0])) for x in (grid.latitude, grid.longitude)]
     counts = []
     for axis, extent in enumerate(extents):
@@ -215,7 +219,7 @@ def _sorted_user(grid: Grid) -> bool:
 
 def _already(grid: Grid, card: Card, factor: int) -> str | None:
     """Say that there is nothing to refine, if the data are as fine as results are."""
-    if max(grid.spacing) > _range(card)[1] / factor:
+    if max(grid.spacing) > spacing_range(card.grid.spacing)[1] / factor:
         return None
     return f"The grid is as fine already as what {card.name} makes of a coarse one."
 

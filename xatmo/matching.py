@@ -134,35 +134,44 @@ def _read(obj: Any, card: Card, level: Any) -> Fields:
     try:
         return read(obj, quantities, levels=known, level=level)
     except LevelError as error:
-        if new := _new_level(obj, quantities, known, level):
+        if new := _new_levels(obj, quantities, known, level):
             raise _with_way_out(error, new, card) from None
         raise
 
 
-def _new_level(
+def _new_levels(
     obj: Any, quantities: list[str], known: list[Level], level: Any
-) -> Level | None:
-    """Return the one level that the data hold and the model does not know."""
+) -> list[Level]:
+    """Return the levels of the data, if the model knows none and could learn of all."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             levels = read(obj, quantities, level=level).levels
     except AtmoError:
-        return None
-    new = [lv for lv in levels if lv not in known]
-    return new[0] if len(levels) == 1 and new and new[0].kind != "unknown" else None
+        return []
+    able = all(lv not in known and lv.kind != "unknown" for lv in levels)
+    return list(levels) if able else []
 
 
-def _with_way_out(error: LevelError, level: Level, card: Card) -> LevelError:
+def _with_way_out(error: LevelError, levels: list[Level], card: Card) -> LevelError:
     """The same error, naming also the calls by which a model learns of a level."""
+    # Of several the one nearest the ground, which the models come nearest to.
+    level = min(levels, key=_above_ground)
     fit = f"xatmo.fit_normalization(ds, {card.name!r}, level='{level}')"
+    call = f"model=xatmo.load_model({card.name!r}).with_normalization({fit})"
+    if len(levels) > 1:
+        call += f", level='{level}'"
     return LevelError(
         error.problem,
         found=error.found,
         needed=error.needed,
-        hint=f"{error.hint}; or measure its constants: "
-        f"model=xatmo.load_model({card.name!r}).with_normalization({fit})",
+        hint=f"{error.hint}; or measure its constants: {call}",
     )
+
+
+def _above_ground(level: Level) -> float:
+    value = level.value or 0.0
+    return value if level.kind == "height" else -value
 
 
 def _with_notes(fields: Fields, card: Card) -> Fields:

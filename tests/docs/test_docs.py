@@ -51,6 +51,8 @@ def _page(site: Path, name: str) -> str:
         "03_your_own_file",
         "04_predictability",
         "05_atmodist_loss",
+        "08_hurricane_finer",
+        "09_realizations",
     ],
 )
 def test_gallery_pages_have_a_figure(site, name):

@@ -18,6 +18,7 @@ PAGES = [
     *(["docs/howto/downscale.md"] if xatmo.list_models("downscale") else []),
     "docs/howto/predictability.md",
     "docs/howto/loss.md",
+    "docs/explanation/downscaling.md",
 ]
 
 

@@ -72,6 +72,14 @@ def test_datasets_by_variable():
     assert {k: float(v) for k, v in score.items()} == {"u": 2, "v": 2}
 
 
+def test_what_describes_the_grid_is_not_scored():
+    ds = xr.Dataset({"u": _field(np.zeros((2, 2))), "crs": 0})
+    ds["lat_bnds"] = (("lat", "nv"), np.zeros((2, 2)))
+    ds.u.encoding["grid_mapping"] = "crs"
+    ds.lat.attrs["bounds"] = "lat_bnds"
+    assert list(mae(ds, ds)) == ["u"]
+
+
 @pytest.mark.parametrize(
     ("change", "match"),
     [

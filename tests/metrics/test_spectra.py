@@ -147,6 +147,12 @@ def test_energy_needs_two_fields(globe):
         kinetic_energy_spectrum(globe[["u10"]])
 
 
+def test_waves_are_as_long_as_the_sphere_is_large(globe):
+    half = kinetic_energy_spectrum(globe, radius=6371229.0 / 2).wavelength
+    whole = kinetic_energy_spectrum(globe).wavelength
+    np.testing.assert_allclose(half[1:], whole[1:] / 2, rtol=1e-5)
+
+
 def test_energy_of_a_degree_too_many(globe):
     with pytest.raises(errors.OptionError, match="1 to 89"):
         kinetic_energy_spectrum(globe, degree=100)
@@ -213,10 +219,21 @@ def test_power_ratio_counts_what_is_above_the_coarse_nyquist():
         power_ratio(estimate, truth, band=(4, 5))
 
 
+def test_power_ratio_leaves_out_rows_with_a_gap_in_either(globe_field):
+    gap = globe_field.copy(deep=True)
+    gap[0, 3, 5] = np.nan
+    for pair in ((gap, globe_field), (globe_field, gap)):
+        assert power_ratio(*pair).item() == pytest.approx(1, abs=1e-12)
+    with pytest.raises(errors.OptionError, match="no dimension 'member'"):
+        power_ratio(gap, globe_field, dim="member")
+
+
 def test_power_ratio_of_realizations(globe_field, other_field):
     members = xr.concat([globe_field, other_field], "realization")
     each = power_ratio(members, other_field, dim=["time", "latitude"])
     assert each.sizes == {"realization": 2}
     assert each[1].item() == pytest.approx(1)
+    axes = ["time", *globe_field.dims[-2:]]
+    xr.testing.assert_equal(power_ratio(members, other_field, dim=axes), each)
     every = power_ratio(members, other_field).item()
     assert every == pytest.approx(each.mean().item())

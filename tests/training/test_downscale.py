@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,11 +14,19 @@ import torch
 
 from xatmo import errors
 from xatmo.cli import main
+from xatmo.nets.generator import Generator
 from xatmo.nets.resample import block_mean
 from xatmo.training.downscale.adversarial import AdversarialDownscaler, AtmoDistContent
+from xatmo.training.downscale.calibrate import fit_noise_scale, scale_noise
 from xatmo.training.downscale.crops import CropSampler
-from xatmo.training.downscale.losses import crps, differences, ensemble_loss
-from xatmo.training.downscale.module import Downscaler, fine_power
+from xatmo.training.downscale.losses import (
+    crps,
+    differences,
+    ensemble_loss,
+    ring_of,
+    waves,
+)
+from xatmo.training.downscale.module import Downscaler, Drawn, fine_power
 from xatmo.training.downscale.recipe import Crops, Objective, read_recipe
 from xatmo.training.downscale.run import prepare_all, zscore
 from xatmo.training.logs import learning_curve, summary
@@ -241,6 +250,79 @@ def test_differences_punish_noise_between_neighbours():
     assert both[1] > both[0] + 1
 
 
+def test_waves_are_in_units_of_the_truth():
+    generator = torch.Generator().manual_seed(2)
+    truth = torch.randn(64, 2, 24, 32, generator=generator)
+    truth = truth + truth.roll(1, -1)  # little power where waves are short
+    found, rings = waves(truth)
+    assert found.shape == (64, 2, 24, 17, 2)
+    ring = ring_of(24, 32)
+    for number in (3, 8, 12):
+        of_ring = found[..., ring == number, :]
+        assert float(of_ring.square().mean()) == pytest.approx(1.0, abs=1e-4)
+    twice, _ = waves(2 * truth, rings)
+    torch.testing.assert_close(twice, 2 * found)
+
+
+def test_waves_punish_power_at_the_wrong_scale():
+    """Values of the right spread, as differences may have, at one scale too short."""
+    generator = torch.Generator().manual_seed(3)
+
+    def draw(count, wavenumber):
+        phase = 6.28318 * torch.rand(count, 300, 1, 1, 1, generator=generator)
+        x = torch.arange(32.0)
+        return torch.cos(wavenumber * 6.28318 / 32 * x + phase).expand(
+            -1, -1, -1, 32, 32
+        )
+
+    truth = draw(1, 6)[0]
+    right, wrong = (
+        float(
+            ensemble_loss(draw(2, k), truth, fairness=1.0, weight=0.0, spectrum=weight)
+        )
+        for k, weight in ((6, 1.0), (9, 1.0))
+    )
+    alone = [
+        float(ensemble_loss(draw(2, k), truth, fairness=1.0, weight=0.0))
+        for k in (6, 9)
+    ]
+    assert alone[0] == pytest.approx(alone[1], abs=0.05)
+    assert wrong > right + 0.5
+
+
+class _KnownSpread:
+    """Draws whose spread is ``scale`` where that of the truth is 1.2."""
+
+    def __init__(self):
+        self.settings = SimpleNamespace(seed=0)
+        self.network = Generator(width=4, blocks=1, kernel=3, noise=2)
+        self._trained = self.network.first.weight.detach().clone()
+
+    def draw(self, batch, members):
+        scale = float(self.network.first.weight[0, 2, 0, 0] / self._trained[0, 2, 0, 0])
+        shape = (members, *batch["fine"].shape)
+        truth = 1.2 * torch.randn(shape[1:])
+        fields = scale * torch.randn(shape)
+        return Drawn(fields, fields, truth, truth)
+
+
+def test_the_noise_is_scaled_to_the_errors(downscale, tmp_path):
+    _, crops = _module(downscale(), tmp_path)
+    module = _KnownSpread()
+    before = module.network.first.weight.detach().clone()
+    assert fit_noise_scale(module, crops) == pytest.approx(1.2, abs=0.03)
+    assert torch.equal(module.network.first.weight, before)
+
+
+def test_scaled_noise_is_stronger_noise():
+    network = Generator(width=4, blocks=1, kernel=3, noise=2, base="bicubic")
+    x, noise = torch.randn(1, 2, 6, 6), torch.randn(1, 2, 6, 6)
+    with torch.no_grad():
+        expected = network(x, 1.3 * noise)
+        scale_noise(network, 1.3)
+        torch.testing.assert_close(network(x, noise), expected)
+
+
 def test_power_is_counted_above_the_coarse_nyquist():
     x = torch.arange(96.0)
     fine, coarse = (torch.sin(2 * math.pi * k * x)[None] for k in (0.2, 0.06))
@@ -439,6 +521,17 @@ def test_the_atmodist_content_is_that_of_physical_fields():
     expected = (losses["10 m"][[0, 2]].sum() + losses["850 hPa"][1]) / 3
     found = content(*normalised, level)
     assert float(found) == pytest.approx(float(expected), rel=1e-2)
+
+
+def test_a_content_model_of_other_fields(downscale, tmp_path):
+    path = downscale(
+        "adversarial",
+        objective='content = "atmodist"\ncontent_model = "atmodist-vortdiv"',
+    )
+    with pytest.raises(
+        errors.OptionError, match=r'(?s)in this order.*"atmodist-small"'
+    ):
+        train(path, out=tmp_path, progress=False)
 
 
 def test_a_level_that_the_content_model_does_not_know():

@@ -24,6 +24,7 @@ from xatmo.training.downscale.release import draft_model, drafts, release
 from xatmo.training.downscale.statistics import ratio_interval
 from xatmo.training.downscale.truth import Truth
 from xatmo.training.recipe import Source
+from xatmo.training.rescore import keyed
 from xatmo.training.run import train
 
 RECIPE = """
@@ -211,7 +212,7 @@ def test_an_honest_ensemble_is_flat(model, source, folder, monkeypatch):
     found = evaluate(model, source, realizations=4, folder=folder / "data")
     whole = found["methods"]["tiny-crps ensemble"]
     assert whole["spread"] == pytest.approx(0.5, rel=0.02)
-    assert whole["spread_error"] == pytest.approx(0.5 / (0.5 * 1.25**0.5), rel=0.05)
+    assert whole["spread_error"] == pytest.approx(1, rel=0.02)
     assert whole["rank_flatness"] < 0.02
     # Of a normal distribution around another of the same spread.
     assert whole["crps"] == pytest.approx(0.5 / np.sqrt(np.pi), rel=0.05)
@@ -328,6 +329,17 @@ def test_commands(folder, recipe, tmp_path, monkeypatch, capsys, winds_file):
     assert json.loads(numbers.read_text())["methods"]["nearest"]["rmse"] > 0
     assert main([*call, "--coarsen", "2"]) == 2
     assert "does not read the block means" in capsys.readouterr().err
+
+
+def test_several_scores_on_one_file_are_all_kept():
+    sources = [
+        Source("a/winds.1.nc", end="2020-01-06"),
+        Source("a/winds.1.nc", start="2020-01-07"),
+        Source("winds.1.nc", coarsen=2),
+    ]
+    named = dict(keyed(sources))
+    assert list(named) == ["winds_1", "winds_1_2", "winds_1_coarse2"]
+    assert list(named.values()) == sources
 
 
 def test_compare(folder, recipe, winds_file, tmp_path, capsys):

@@ -217,6 +217,13 @@ def test_a_recipe_like_another(tmp_path):
 # --- Bad input ----------------------------------------------------------------------
 
 
+def test_a_recipe_like_itself(tmp_path):
+    (tmp_path / "a.toml").write_text('like = "b.toml"\n')
+    (tmp_path / "b.toml").write_text('like = "a.toml"\n')
+    with pytest.raises(errors.OptionError, match=r"(?s)like itself.*b.toml is like"):
+        read_recipe(tmp_path / "a.toml")
+
+
 def test_no_recipe():
     with pytest.raises(
         errors.OptionError, match=r"(?s)no recipe 'nowhere.toml'.*train/atmodist"

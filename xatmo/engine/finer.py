@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xatmo.blocks import with_means
 from xatmo.engine import worker
 from xatmo.engine.batch import Call, in_batches, missing_values
 from xatmo.engine.plan import cut_alike, joined, merge
@@ -357,29 +358,12 @@ def _own(
     )
     fine = fine[..., rows, columns]
     if finer.conserve:
-        fine = _conserved(fine, own, band.kept, f)
+        fine = with_means(fine, own, f, band.kept)
     if gaps is not None:
         # As far as a gap was seen the numbers mean nothing, whatever the chunks.
         near = _near(gaps, finer.halo)[:, band.rows, band.columns]
         fine = np.where(near.repeat(f, -2).repeat(f, -1)[:, None], np.nan, fine)
     return fine[..., band.kept, :]
-
-
-def _conserved(fine: np.ndarray, own: np.ndarray, kept: slice, f: int) -> np.ndarray:
-    """Shift the fine points of each point so that those kept have its value as mean.
-
-    In the precision of ``own``, but for the means, which are taken in double.
-    """
-    n, c, h, w = own.shape
-    blocks = fine.astype(own.dtype).reshape(n, c, h, f, w * f)
-    there = np.zeros(h * f, bool)
-    there[kept] = True
-    there = there.reshape(h, f)
-    blocks[:, :, ~there] = 0.0  # which is left out afterwards
-    sums = blocks.sum(3, np.float64).reshape(n, c, h, w, f).sum(-1)
-    shift = (own - sums / (f * there.sum(1)[:, None])).astype(own.dtype)
-    blocks += shift.repeat(f, -1)[:, :, :, None]
-    return blocks.reshape(fine.shape)
 
 
 def _near(gaps: np.ndarray, halo: int) -> np.ndarray:

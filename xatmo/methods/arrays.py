@@ -8,43 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = [
-    "add_means",
-    "block_mean",
-    "gram",
-    "predict",
-    "solve",
-    "upsample",
-]
+from xatmo.blocks import split
+
+__all__ = ["gram", "predict", "solve", "upsample"]
 
 _REACH = 2  # of bicubic interpolation, in coarse points
-
-
-def block_mean(fine: np.ndarray, factor: int) -> np.ndarray:
-    """Average blocks of factor x factor points: (..., f h, f w) -> (..., h, w)."""
-    return _blocks(fine, factor).mean(axis=(-3, -1))
-
-
-def add_means(
-    fine: np.ndarray,
-    coarse: np.ndarray,
-    factor: int,
-    row_weight: np.ndarray | None = None,
-) -> np.ndarray:
-    """Shift every block of fine maps so that its mean is the coarse value.
-
-    ``row_weight`` is 0 for rows that do not count because they will be dropped.
-    """
-    blocks = _blocks(fine, factor)
-    if row_weight is None:
-        mean = blocks.mean(axis=(-3, -1))
-    else:
-        weight = row_weight.reshape(-1, factor, 1, 1)
-        mean = (blocks * weight).sum(axis=(-3, -1)) / (factor * weight.sum(axis=1))[
-            ..., 0
-        ]
-    shift = (coarse - mean)[..., :, None, :, None]
-    return (blocks + shift).reshape(fine.shape)
 
 
 def upsample(
@@ -161,7 +129,7 @@ def _predictors(x: np.ndarray, window: int, periodic: bool) -> np.ndarray:
 
 def _packed(y: np.ndarray, factor: int) -> np.ndarray:
     """(C, f h, f w) -> (h w, C f**2): the fine points of each coarse one."""
-    blocks = _blocks(y.astype(np.float64), factor)  # (C, h, f, w, f)
+    blocks = split(y.astype(np.float64), factor)  # (C, h, f, w, f)
     count = blocks.shape[1] * blocks.shape[3]
     return blocks.transpose(1, 3, 0, 2, 4).reshape(count, -1)
 
@@ -169,8 +137,3 @@ def _packed(y: np.ndarray, factor: int) -> np.ndarray:
 def _wrapped(x: np.ndarray, columns: int) -> np.ndarray:
     edges = [(0, 0)] * (x.ndim - 1) + [(columns, columns)]
     return np.pad(x, edges, mode="wrap")
-
-
-def _blocks(fine: np.ndarray, factor: int) -> np.ndarray:
-    *batch, rows, columns = fine.shape
-    return fine.reshape(*batch, rows // factor, factor, columns // factor, factor)

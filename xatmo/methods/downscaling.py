@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 import numpy as np
 import xarray as xr
 
+from xatmo.blocks import with_means
 from xatmo.errors import AlignmentError, FieldNotFoundError, OptionError, TimeAxisError
 from xatmo.fields import Grid, find_axes, read_grid, to_canonical
 from xatmo.fields.finer import Fine, fine_coordinates, to_user
-from xatmo.methods.arrays import add_means, gram, predict, solve, upsample
+from xatmo.methods.arrays import gram, predict, solve, upsample
 
 __all__ = ["METHODS", "Ridge", "another_day", "interpolate", "partners"]
 
@@ -65,11 +66,11 @@ def interpolate(
     ({'lat': 96, 'lon': 192}, {'lat': 384, 'lon': 768})
     """
     _check(method, factor)
+    factor = int(factor)
 
     def finer(x: np.ndarray, fine: Fine, periodic: bool) -> np.ndarray:
         y = upsample(x, factor, method, periodic=periodic)
-        y = add_means(y, x, factor, fine.row_weight) if conserve else y
-        return y.astype(x.dtype, copy=False)
+        return with_means(y, x, factor, fine.rows) if conserve else y
 
     return _each_map(coarse, lambda da: _on_fine_grid(da, factor, finer))
 
@@ -370,7 +371,9 @@ def _factor(coarse: Grid, fine: Grid) -> int:
 
 
 def _as_float(da: xr.DataArray) -> xr.DataArray:
-    return da if da.dtype.kind == "f" else da.astype(np.float32)
+    """Floating point in the machine's byte order, which old netCDF files have not."""
+    dtype = da.dtype if da.dtype.kind == "f" else np.dtype(np.float32)
+    return da.astype(dtype.newbyteorder("="), copy=False)
 
 
 def _as_days(times: np.ndarray) -> np.ndarray:
@@ -390,7 +393,8 @@ def _check(method: Any, factor: Any) -> None:
             needed=f"one of {', '.join(map(repr, METHODS))}",
             hint='method="bicubic"',
         )
-    if isinstance(factor, bool) or not isinstance(factor, int) or factor < 2:
+    whole = isinstance(factor, int | np.integer) and not isinstance(factor, bool)
+    if not whole or factor < 2:
         msg = f"A grid cannot be made {factor!r} times finer."
         raise OptionError(
             msg,

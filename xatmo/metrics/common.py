@@ -21,6 +21,7 @@ from xatmo.errors import (
     OptionError,
 )
 from xatmo.fields import Grid, area_weights, find_axes, read_grid, to_canonical
+from xatmo.fields.attributes import text
 from xatmo.fields.axes import horizontal_candidates
 from xatmo.fields.grid import NOISE
 from xatmo.fields.winds import EARTH_RADIUS
@@ -52,7 +53,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def each_variable(function: _F) -> _F:
     """Let a function of DataArrays take Datasets: the variables that all of them have.
 
-    What is no number, and bounds of coordinates, are left out.
+    What is no number is left out, and what only describes the grid: bounds and such.
     """
     signature = inspect.signature(function)
 
@@ -86,12 +87,17 @@ def _refuse_mixture(given: dict[str, Any]) -> None:
 
 def _shared_names(datasets: list[xr.Dataset]) -> list[Hashable]:
     first, *others = datasets
-    bounds = {c.attrs.get("bounds") for c in first.coords.values()}
+    helpers = {
+        text(said, key)
+        for variable in first.variables.values()
+        for said in (variable.attrs, variable.encoding)
+        for key in ("bounds", "climatology", "grid_mapping")
+    }
     names = [
         name
         for name, da in first.data_vars.items()
         if da.dtype.kind in "iufb"
-        and name not in bounds
+        and name not in helpers
         and all(name in ds.data_vars for ds in others)
     ]
     if names:

@@ -22,6 +22,8 @@ from xatmo.metrics.common import (
 
 __all__ = ["percentiles", "wasserstein"]
 
+_AT_ONCE = 2**21  # values that are sorted at a time: 100 MB
+
 
 @each_variable
 def percentiles(
@@ -71,7 +73,10 @@ def percentiles(
     if not ((shares >= 0) & (shares <= 1)).all():
         msg = "A percentile lies outside 0 to 100."
         raise OptionError(
-            msg, found=f"q={q}", needed="percent", hint="percentiles(da, [1, 50, 99])"
+            msg,
+            found=f"q={q}",
+            needed="percent, 0 to 100",
+            hint="percentiles(da, [1, 50, 99])",
         )
     dims = reduced_dims(field, dim)
     field = one_chunk(field, dims)
@@ -226,23 +231,31 @@ def _wasserstein(
     batch = np.broadcast_shapes(x.shape[:-1], y.shape[:-1])
     rows = np.broadcast_to(x, (*batch, x.shape[-1])).reshape(-1, x.shape[-1])
     others = np.broadcast_to(y, (*batch, y.shape[-1])).reshape(-1, y.shape[-1])
-    a, b = x_weights.ravel(), y_weights.ravel()
-    pairs = zip(rows, others, strict=True)
-    return np.reshape([_area_between(p, a, q, b) for p, q in pairs], batch)
+    weights = x_weights.ravel(), y_weights.ravel()
+    size = max(1, _AT_ONCE // (x.shape[-1] + y.shape[-1]))
+    parts = [
+        _area_between(rows[i : i + size], others[i : i + size], *weights)
+        for i in range(0, len(rows), size)
+    ]
+    return np.concatenate([*parts, np.empty(0)]).reshape(batch)
 
 
-def _area_between(x: np.ndarray, a: np.ndarray, y: np.ndarray, b: np.ndarray) -> float:
-    """The area between two weighted empirical distribution functions."""
-    at_x, at_y = np.isfinite(x), np.isfinite(y)
-    x, a, y, b = (
-        x[at_x].astype(np.float64),
-        a[at_x],
-        y[at_y].astype(np.float64),
-        b[at_y],
-    )
-    if not (x.size and y.size):
-        return float("nan")
-    values = np.concatenate([x, y])
-    order = np.argsort(values, kind="stable")
-    steps = np.concatenate([a / a.sum(), -b / b.sum()])[order]
-    return float(np.abs(np.cumsum(steps)[:-1]) @ np.diff(values[order]))
+def _area_between(
+    x: np.ndarray, y: np.ndarray, a: np.ndarray, b: np.ndarray
+) -> np.ndarray:
+    """Areas between weighted distribution functions: (N, n), (N, m), weights -> (N,).
+
+    What is missing gets no weight, and a value at which nothing changes.
+    """
+    values = np.concatenate([x, y], axis=-1, dtype=np.float64)
+    there = np.isfinite(values)
+    highest = values.max(-1, keepdims=True, where=there, initial=-np.inf)
+    values = np.where(there, values, highest)
+    one, two = np.split(np.where(there, np.concatenate([a, b]), 0.0), [a.size], axis=-1)
+    with np.errstate(invalid="ignore"):  # NaN where nothing is there
+        shares = [w / w.sum(-1, keepdims=True) for w in (one, two)]
+        steps = np.concatenate([shares[0], -shares[1]], axis=-1)
+        order = np.argsort(values, axis=-1, kind="stable")
+        values, steps = (np.take_along_axis(v, order, -1) for v in (values, steps))
+        gaps = np.abs(np.cumsum(steps, axis=-1)[:, :-1]) * np.diff(values)
+    return np.asarray(gaps.sum(-1))

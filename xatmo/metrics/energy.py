@@ -114,7 +114,7 @@ def kinetic_energy_spectrum(
         join="exact",
         keep_attrs=False,
     )
-    return _with_degrees(energy, degree)
+    return _with_degrees(energy, degree, radius)
 
 
 def _pair(
@@ -198,10 +198,10 @@ def _wind_energy(
     return 0.5 * vector_power(u, v, rows, degree)
 
 
-def _with_degrees(energy: xr.DataArray, degree: int) -> xr.DataArray:
+def _with_degrees(energy: xr.DataArray, degree: int, radius: float) -> xr.DataArray:
     n = np.arange(degree + 1)
     with np.errstate(divide="ignore"):
-        wavelength = 2 * np.pi * EARTH_RADIUS / 1000 / np.sqrt(n * (n + 1.0))
+        wavelength = 2 * np.pi * radius / 1000 / np.sqrt(n * (n + 1.0))
     energy = energy.assign_coords(
         degree=("degree", n, {"long_name": "degree of spherical harmonics"}),
         wavelength=("degree", wavelength, {"units": "km"}),

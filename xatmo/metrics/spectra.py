@@ -101,6 +101,7 @@ def _average(power: xr.DataArray, grid: Grid, dim: Dims, weighted: bool) -> Any:
         dims: list[Any] = [d for d in power.dims if d != "wavenumber"]
     else:
         dims = [names.get(str(d), d) for d in ([dim] if isinstance(dim, str) else dim)]
+        dims = [d for d in dims if d != "longitude"]  # there are wavenumbers instead
     power = weighted_mean(power, dims, weighted)
     latitude = grid.names[0]
     if "latitude" in power.dims and latitude != "latitude":
@@ -150,8 +151,7 @@ def power_ratio(
     Parameters
     ----------
     estimate, truth : DataArray or Dataset
-        On the same points, as for :func:`rmse`; a dimension that only one of them has
-        is averaged over.
+        On the same points, as for :func:`rmse`. Rows with a gap in either are left out.
     factor : int
         How many fine grid points a coarse one has along a row.
     band : tuple of float
@@ -186,19 +186,21 @@ def power_ratio(
     True
     """
     estimate, truth = aligned(estimate, truth)
-    means = []
-    for da in (estimate, truth):
-        power, grid = _row_spectra(da)
-        inside = _within(power.wavenumber.values, grid, factor, band)
-        total = power.isel(wavenumber=inside).sum("wavenumber", skipna=False)
-        means.append(_average(total, grid, _own_dims(da, dim), weighted))
+    one, _ = _in_band(estimate, factor, band)
+    two, grid = _in_band(truth, factor, band)
+    # A row with a gap in one of them must not count in the other either.
+    pair = one.where(two.notnull()), two.where(one.notnull())
+    means = [_average(power, grid, dim, weighted) for power in pair]
     return scored("power over the truth's", means[0] / means[1], truth, "1")
 
 
-def _own_dims(da: xr.DataArray, dim: Dims) -> Dims:
-    if dim is None:
-        return None
-    return [d for d in ([dim] if isinstance(dim, str) else dim) if d in da.dims]
+def _in_band(
+    da: xr.DataArray, factor: int, band: tuple[float, float]
+) -> tuple[xr.DataArray, Grid]:
+    """Power in a band, row by row."""
+    power, grid = _row_spectra(da)
+    inside = _within(power.wavenumber.values, grid, factor, band)
+    return power.isel(wavenumber=inside).sum("wavenumber", skipna=False), grid
 
 
 def _within(

@@ -32,7 +32,7 @@ _TRIES = 50  # rounds of drawing; a lag that hardly fits into a region needs man
 @each_variable
 def semivariogram(
     field: Any,
-    lags_km: Sequence[float] = LAGS_KM,
+    lags_km: float | Sequence[float] = LAGS_KM,
     *,
     samples: int = 3000,
     seed: int = 0,
@@ -43,7 +43,7 @@ def semivariogram(
     Parameters
     ----------
     field : DataArray or Dataset
-    lags_km : sequence of float
+    lags_km : float or sequence of float
         Great-circle distances (km).
     samples : int
         Pairs of points for each lag, the same ones at all times: drawn uniformly from
@@ -80,7 +80,7 @@ def semivariogram(
     >>> curve.mean("time").round(1).values.tolist()
     [0.1, 0.5, 1.0]
     """
-    lags = np.asarray(lags_km, dtype=np.float64)
+    lags = np.atleast_1d(np.asarray(lags_km, dtype=np.float64))
     if not ((lags > 0) & (lags < 180 * KM_PER_DEGREE)).all():
         msg = "A lag is no distance on the Earth."
         raise OptionError(

@@ -13,6 +13,7 @@ import torch
 
 from xatmo.errors import ExtrapolationWarning, OptionError, TimeAxisError
 from xatmo.fields import find_axes
+from xatmo.gridfit import spacing_range
 from xatmo.training.recipe import AnyRecipe, Recipe, Source
 from xatmo.training.sampling import FieldStore
 from xatmo.training.source import open_source
@@ -25,9 +26,6 @@ __all__ = [
     "on_data",
     "warn_of_grid",
 ]
-
-# A grid is what its spacing says to within this share: 0.7 is not 0.703125.
-_TOLERANCE = 0.02
 
 
 def check_classes(recipe: Recipe) -> None:
@@ -106,9 +104,10 @@ def warn_of_grid(
     if not promised:
         return
     fine, coarse = (spacing / factor for spacing in promised)
+    least, most = spacing_range((fine, coarse))
     for store in stores:
         low, high = min(store.spacing), max(store.spacing)
-        if fine * (1 - _TOLERANCE) <= low and high <= coarse * (1 + _TOLERANCE):
+        if least <= low and high <= most:
             continue
         blocks = round(fine / low)
         finer = f", {factor} times finer than what is read" if factor > 1 else ""

@@ -185,10 +185,10 @@ def _evaluate_downscaling(arguments: argparse.Namespace) -> int:
 
     from xatmo.training.downscale.evaluate import evaluate
     from xatmo.training.downscale.page import score_page
-    from xatmo.training.rescore import key_of
+    from xatmo.training.rescore import keyed
 
     results: dict[str, Any] = {}
-    for source in _sources(arguments):
+    for key, source in keyed(_sources(arguments)):
         with _with_notes():
             scores = evaluate(
                 [arguments.model, *arguments.against],
@@ -199,7 +199,7 @@ def _evaluate_downscaling(arguments: argparse.Namespace) -> int:
                 progress=not arguments.quiet,
             )
         print(score_page(scores))
-        results[key_of(source)] = scores
+        results[key] = scores
     several = len(results) > 1
     if arguments.figures:
         from xatmo.training.downscale.figures import save_figures

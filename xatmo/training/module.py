@@ -152,14 +152,25 @@ class PairClassifier(L.LightningModule):
             return torch.optim.SGD(
                 self.network.parameters(), lr=s.learning_rate, momentum=s.momentum
             )
-        kernels = self.network.kernels()
-        known = {id(p) for p in kernels}
-        rest = [p for p in self.network.parameters() if id(p) not in known]
-        groups = [
-            {"params": kernels, "weight_decay": s.weight_decay},
-            {"params": rest, "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=s.learning_rate, betas=(0.9, 0.99))
+        return adamw(self.network, self.network.kernels(), s, (0.9, 0.99))
+
+
+def adamw(
+    network: nn.Module,
+    kernels: Sequence[nn.Parameter],
+    settings: Optimizer | Any,
+    betas: tuple[float, float],
+) -> torch.optim.AdamW:
+    """AdamW, which decays kernels alone."""
+    known = {id(p) for p in kernels}
+    groups = [
+        {"params": list(kernels), "weight_decay": settings.weight_decay},
+        {
+            "params": [p for p in network.parameters() if id(p) not in known],
+            "weight_decay": 0.0,
+        },
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas)
 
 
 def normalize(

@@ -24,7 +24,7 @@ __all__ = [
     "task",
 ]
 
-_PARTS = ("train", "validation", "constants", "evaluation")
+_PARTS = ("train", "validation", "calibration", "constants", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -249,7 +249,15 @@ def read_toml(path: Path) -> dict[str, Any]:
     return raw
 
 
-def _loaded(path: Path) -> dict[str, Any]:
+def _loaded(path: Path, *above: Path) -> dict[str, Any]:
+    if path in above:
+        msg = f"The recipe {str(path)!r} is like itself."
+        raise OptionError(
+            msg,
+            found=" is like ".join(map(str, (*above, path))),
+            needed="a chain of `like` that ends at a recipe without",
+            hint=f"take `like` out of {path}",
+        )
     if not path.exists():
         msg = f"There is no recipe {str(path)!r}."
         raise OptionError(
@@ -261,7 +269,9 @@ def _loaded(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         raw = tomllib.load(file)
     like = raw.pop("like", None)
-    return raw if like is None else _merged(_loaded(path.parent / like), raw)
+    if like is None:
+        return raw
+    return _merged(_loaded(path.parent / like, *above, path), raw)
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -269,8 +279,10 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     both = dict(below)
     for key, value in above.items():
         known = both.get(key)
-        tables = isinstance(value, dict) and isinstance(known, dict)
-        both[key] = _merged(known, value) if tables else value
+        if isinstance(value, dict) and isinstance(known, dict):
+            both[key] = _merged(known, value)
+        else:
+            both[key] = value
     return both
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 import tomllib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from xatmo.zoo.files import draft
 
 __all__ = [
     "Telling",
-    "key_of",
+    "keyed",
     "publish",
     "rescore",
     "rescored",
@@ -112,8 +113,8 @@ def scores_of(
     seen = (*recipe.train, *recipe.constants)
     native = [s for s in seen if s.coarsen == 1 and s.spacing is None and _is_there(s)]
     scores = {}
-    for source in recipe.evaluation:
-        scores[key_of(source)] = evaluate(
+    for key, source in keyed(recipe.evaluation):
+        scores[key] = evaluate(
             model,
             [source],
             # EOFs of the grid that is scored: those of a finer one fit it badly.
@@ -126,10 +127,18 @@ def scores_of(
     return scores
 
 
-def key_of(source: Source) -> str:
-    """Name the scores on a source, and the folder of their figures."""
-    key = Path(source.path).stem.replace(".", "_")
-    return f"{key}_coarse{source.coarsen}" if source.coarsen > 1 else key
+def keyed(sources: Iterable[Source]) -> Iterator[tuple[str, Source]]:
+    """Name the scores on each source, and the folder of their figures.
+
+    Several periods or levels of one file are numbered.
+    """
+    seen: Counter[str] = Counter()
+    for source in sources:
+        key = Path(source.path).stem.replace(".", "_")
+        if source.coarsen > 1:
+            key = f"{key}_coarse{source.coarsen}"
+        seen[key] += 1
+        yield (f"{key}_{seen[key]}" if seen[key] > 1 else key), source
 
 
 def _is_there(source: Source) -> bool:

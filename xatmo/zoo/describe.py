@@ -52,7 +52,8 @@ def _rows(card: Card) -> Iterator[tuple[str, str]]:
             f"{card.downscale.factor} times" + (f", reads {reads}" if reads else ""),
         )
     for name, score in _flat(card.scores):
-        yield f"score {name}", score
+        if ".methods." not in name:  # the model's page has them in a table
+            yield f"score {name}", score
     for name, value in _flat(card.training):
         yield f"training {name}", value
     weights = card.weights

@@ -14,15 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xatmo.errors import LevelError
+from xatmo.errors import LevelError, OptionError
 from xatmo.losses import AtmoDistLoss
-from xatmo.nets.adversarial import Balance, adversarial_loss, discriminator_loss
+from xatmo.nets.adversarial import (
+    Balance,
+    adversarial_loss,
+    discriminator_loss,
+    mixed_loss,
+)
 from xatmo.nets.discriminator import Discriminator
 from xatmo.nets.normalization import ZScore
 from xatmo.training.downscale.module import Downscaler, Drawn
 from xatmo.training.downscale.recipe import DownscaleRecipe, Objective
-from xatmo.training.module import normalize
-from xatmo.zoo import Card
+from xatmo.training.module import adamw, normalize
+from xatmo.zoo import Card, list_models
 from xatmo.zoo.runtime import normalizer
 
 __all__ = ["AdversarialDownscaler", "AtmoDistContent"]
@@ -61,6 +66,7 @@ class AdversarialDownscaler(Downscaler):
         self.content: Content = _mean_square
         if o.content == "atmodist":
             self.content = AtmoDistContent(o, normalizers, levels)
+            _check_reads(self.content.loss.model.card, recipe.quantities)
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> None:
         """A step of the discriminator, one of the generator, and one more if needed."""
@@ -77,15 +83,10 @@ class AdversarialDownscaler(Downscaler):
         self.log_epoch(prog_bar=True, train_discriminator=judged, **told)
 
     def configure_optimizers(self) -> Any:
-        """Adam for either; the schedule is the generator's for both."""
-        s = self.settings
-        both = (self.network, self.discriminator)
-        return [
-            torch.optim.AdamW(
-                n.parameters(), s.learning_rate, s.betas, weight_decay=s.weight_decay
-            )
-            for n in both
-        ]
+        """AdamW for either, with the same schedule."""
+        s, judge = self.settings, self.discriminator
+        kernels = [p for p in judge.parameters() if p.ndim > 1]
+        return [super().configure_optimizers(), adamw(judge, kernels, s, s.betas)]
 
     def _judge(self, drawn: Drawn) -> Tensor:
         """Loss of the discriminator, of one batch of true and downscaled fields."""
@@ -101,13 +102,13 @@ class AdversarialDownscaler(Downscaler):
         fields = drawn.fields[0]
         content = self.content(fields, drawn.truth, level)
         self.discriminator.requires_grad_(False)
-        adversarial = adversarial_loss(self.discriminator(fields).float())
+        judged = self.discriminator(fields).float()
         self.discriminator.requires_grad_(True)
-        loss = content + self.objective.adversarial_weight * adversarial
+        loss = mixed_loss(content, judged, self.objective.adversarial_weight)
         loss = loss + self.mismatch(drawn)
         self._step(0, loss)
         parts = {"train_loss": loss, "train_content": content}
-        parts["train_adversarial"] = adversarial
+        parts["train_adversarial"] = adversarial_loss(judged)
         return {name: value.detach() for name, value in parts.items()}
 
     def _step(self, which: int, loss: Tensor) -> None:
@@ -167,6 +168,27 @@ class _Converter:
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.theirs(self.ours.inverse(x))
+
+
+def _check_reads(card: Card, quantities: tuple[str, ...]) -> None:
+    """Refuse a content model of other fields: their channels are not told apart."""
+    read = tuple(i.quantity for i in card.inputs)
+    if read == quantities:
+        return
+    able = [
+        c.name
+        for c in list_models("distance")
+        if tuple(i.quantity for i in c.inputs) == quantities
+    ]
+    msg = f"{card.name} does not compare the fields of the recipe."
+    raise OptionError(
+        msg,
+        found=f"quantities = {list(quantities)} in the recipe",
+        needed=f"{list(read)}, in this order, for the content of {card.name}",
+        hint=f'content_model = "{able[0]}" in [objective]'
+        if able
+        else f"quantities = {list(read)}",
+    )
 
 
 def _constants(card: Card, level: str) -> Callable[[Tensor], Tensor]:

@@ -17,7 +17,7 @@ from xatmo.training.downscale.recipe import DownscaleRecipe, read_recipe
 from xatmo.training.downscale.release import draft_model, drafts
 from xatmo.training.logs import learning_curve
 from xatmo.training.recipe import Source, task
-from xatmo.training.rescore import key_of
+from xatmo.training.rescore import keyed
 from xatmo.training.run import train
 
 __all__ = ["compare", "comparison_page", "comparison_tables"]
@@ -69,8 +69,8 @@ def compare(
     models = [draft_model(path, out) for path in told]
     results = {}
     with drafts(models):
-        for source in sources:
-            results[key_of(source)] = evaluate(
+        for key, source in keyed(sources):
+            results[key] = evaluate(
                 models,
                 source,
                 realizations=realizations,

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xatmo.methods.arrays import add_means, gram, predict, solve, upsample
+from xatmo.blocks import with_means
+from xatmo.methods.arrays import gram, predict, solve, upsample
 from xatmo.methods.downscaling import METHODS
 from xatmo.training.downscale.truth import Truth
 from xatmo.zoo import Model
@@ -111,7 +112,7 @@ class Plain:
             fine = upsample(coarse, t.factor, method, periodic=t.periodic)
             yield method, fine
         # The last of them was bicubic.
-        kept = add_means(fine, coarse, t.factor)
+        kept = with_means(fine, coarse, t.factor)
         yield _CONSERVED, kept
         if self.ridges:
             yield RIDGE, self._ridge(times, coarse)
@@ -134,7 +135,7 @@ class Plain:
         fine = t.fine(times)
         coarse = t.coarse(fine)
         below = upsample(coarse, t.factor, "bicubic", periodic=t.periodic)
-        return fine - add_means(below, coarse, t.factor)
+        return fine - with_means(below, coarse, t.factor)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ of another day.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ import numpy as np
 from tqdm import tqdm
 
 from xatmo.errors import GridError, OptionError
+from xatmo.gridfit import spacing_range
+from xatmo.metrics.common import KM_PER_DEGREE
 from xatmo.training.downscale.estimates import (
     LABELS,
     RIDGE,
@@ -36,9 +39,7 @@ from xatmo.zoo import Card, Model, load_model
 __all__ = ["EXAMPLE", "evaluate", "factor_of", "is_stochastic"]
 
 _BLOCK_BYTES = 2**26  # of fields that are in memory at a time
-_KM = 111.195  # kilometres of a degree
 _CROP = 64  # fine points on a side of the example
-_TOLERANCE = 0.02
 EXAMPLE = "example"  # maps, for the figures alone
 
 
@@ -133,12 +134,12 @@ class _Scored:
         count = max(1, _BLOCK_BYTES // (truth.field_bytes * (realizations + 4)))
         seen = survey(truth, count, bar.update)
         self.plain = Plain(truth, seen.ridges)
-        km = truth.store.spacing[0] * _KM
+        km = truth.store.spacing[0] * KM_PER_DEGREE
         lags = tuple(km * lag for lag in LAGS)
         # Twice the largest: what a method makes up beyond that is counted there.
         self._new = lambda: Sums(truth, 2.0 * seen.top or 1.0, lags, seed)
         self.own = self._new()
-        self.sums: dict[str, Sums] = {}
+        self.sums: dict[str, Sums] = defaultdict(self._new)
         self.ensembles: dict[str, Ensemble] = {}
         self._crop = _Crop.around(truth, seen.at)
         self.example: dict[str, Any] = {}
@@ -152,11 +153,11 @@ class _Scored:
         self.own.add(times, fine, fine)
         shown = {"truth": fine, "coarse": coarse}
         for name, fields in self.plain.estimates(times, coarse):
-            self._of(name).add(times, fields, fine)
+            self.sums[name].add(times, fields, fine)
             shown[name] = fields
         for network in self.networks:
             for name, fields in self._network(network, times, coarse, fine):
-                self._of(name).add(times, fields, fine)
+                self.sums[name].add(times, fields, fine)
                 shown[name] = fields
         if self._crop.time in times:
             self.example = self._crop.of(shown, times)
@@ -172,9 +173,6 @@ class _Scored:
             )
             whole.add(times, members, fine)
             yield _mean(network.name), members.mean(axis=0, dtype=np.float32)
-
-    def _of(self, name: str) -> Sums:
-        return self.sums.setdefault(name, self._new())
 
     def tables(self) -> dict[str, Any]:
         """Everything that is told, from the sums."""
@@ -295,7 +293,7 @@ def _check_spacing(card: Card, truth: Truth) -> None:
     """Refuse data whose block means are on no grid that the model reads."""
     fine, coarse = card.grid.spacing
     own, by = truth.store.spacing, truth.factor
-    low, high = fine * (1 - _TOLERANCE), coarse * (1 + _TOLERANCE)
+    low, high = spacing_range(card.grid.spacing)
     if all(low <= s * by <= high for s in own):
         return
     blocks = [n for n in range(2, 17) if all(low <= s * by * n <= high for s in own)]

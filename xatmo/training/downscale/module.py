@@ -14,7 +14,7 @@ from xatmo.nets.normalization import ZScore
 from xatmo.nets.resample import block_mean, conserve
 from xatmo.training.downscale.losses import crps, ensemble_loss
 from xatmo.training.downscale.recipe import DownscaleRecipe
-from xatmo.training.module import cosine, normalize, seed_step
+from xatmo.training.module import adamw, cosine, normalize, seed_step
 
 __all__ = ["Downscaler", "Drawn", "fine_power"]
 
@@ -80,7 +80,11 @@ class Downscaler(L.LightningModule):
         drawn = self.draw(batch, members)
         if o.kind == "crps":
             score = ensemble_loss(
-                drawn.fields, drawn.truth, fairness=o.fairness, weight=o.differences
+                drawn.fields,
+                drawn.truth,
+                fairness=o.fairness,
+                weight=o.differences,
+                spectrum=o.spectrum,
             )
         else:
             score = F.mse_loss(drawn.fields[0], drawn.truth)
@@ -127,15 +131,9 @@ class Downscaler(L.LightningModule):
         self.log_dict(values, prog_bar=True)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW, which decays kernels alone. The schedule is ours: see below."""
-        s, kernels = self.settings, self.network.kernels()
-        known = {id(p) for p in kernels}
-        rest = [p for p in self.network.parameters() if id(p) not in known]
-        groups = [
-            {"params": kernels, "weight_decay": s.weight_decay},
-            {"params": rest, "weight_decay": 0.0},
-        ]
-        return torch.optim.AdamW(groups, lr=s.learning_rate, betas=s.betas)
+        """AdamW. The schedule is ours: see below."""
+        s = self.settings
+        return adamw(self.network, self.network.kernels(), s, s.betas)
 
     def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
         """Clip the norm of all gradients together."""

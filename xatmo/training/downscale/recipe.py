@@ -47,7 +47,8 @@ class Optimizer:
     """On kernels alone."""
     betas: tuple[float, float] = (0.9, 0.99)
     clip_norm: float = 1.0
-    """Largest norm of all gradients together."""
+    """Largest norm of all gradients together; the two networks of an adversarial
+    objective are not clipped."""
     precision: str = "auto"
     """As Lightning names it; ``"auto"`` is ``"bf16-mixed"`` on a GPU, else 32 bits."""
     validate_every: int = 1
@@ -75,6 +76,8 @@ class Objective:
     differences: float = 1.0
     """Weight of the CRPS of finite differences: one and two points apart along either
     axis, and the mixed second difference."""
+    spectrum: float = 0.0
+    """Weight of the CRPS of Fourier coefficients, each ring of wavenumbers alike."""
     block_mean: float = 0.1
     """Weight of the squared error of block means before conservation."""
     content: str = "mse"
@@ -82,7 +85,7 @@ class Objective:
     content_model: str = "atmodist-small"
     content_layer: str | None = None
     content_level: str | None = None
-    """Level whose constants the model reads the fields with; its first by default."""
+    """Level whose constants the model reads all fields with; theirs by default."""
     adversarial_weight: float = 0.001
     low: float = 0.46
     """The generator takes another step where the discriminator's loss is below."""
@@ -105,6 +108,9 @@ class DownscaleRecipe:
     quantities: tuple[str, ...]
     train: tuple[Source, ...]
     validation: tuple[Source, ...] = ()
+    calibration: tuple[Source, ...] = ()
+    """Days that are neither trained nor scored on: at release the noise is scaled so
+    that the spread of draws is their error there."""
     evaluation: tuple[Source, ...] = ()
     """What the released model is scored on, one table of scores each."""
     task: str = "downscale"

@@ -11,13 +11,16 @@ from typing import Any
 from xatmo.errors import OptionError
 from xatmo.fields.names import canonical_units
 from xatmo.training.checkpoints import check_unchanged
+from xatmo.training.downscale.calibrate import fit_noise_scale, scale_noise
 from xatmo.training.downscale.evaluate import evaluate
 from xatmo.training.downscale.figures import save_figures, save_learning
+from xatmo.training.downscale.module import Downscaler
 from xatmo.training.downscale.page import model_page, short
 from xatmo.training.downscale.recipe import DownscaleRecipe, read_recipe
+from xatmo.training.downscale.run import crops_as_they_are, zscore
 from xatmo.training.logs import write_curve
 from xatmo.training.release import saved, top_keys
-from xatmo.training.rescore import Telling, key_of, publish, rescored, write_scores
+from xatmo.training.rescore import Telling, keyed, publish, rescored, write_scores
 from xatmo.training.run import build_network, network_state
 from xatmo.zoo import Card, Model, load_model, write_card
 from xatmo.zoo.registry import also_in
@@ -114,8 +117,8 @@ def scores_of(
     scores = {}
     several = [model, *models_of(recipe.card.get("against", ()), out)]
     with drafts(several):
-        for source in recipe.evaluation:
-            scores[key_of(source)] = evaluate(
+        for key, source in keyed(recipe.evaluation):
+            scores[key] = evaluate(
                 several,
                 source,
                 realizations=realizations,
@@ -151,9 +154,11 @@ def draft_model(recipe_path: str | Path, out: str | Path = "runs") -> Model:
     check_unchanged(recipe, levels, run, "make a model of the recipe that was trained")
     network = build_network(recipe)
     network.load_state_dict(network_state(checkpoint))
+    told = _calibrated(recipe, network, levels, run)
     # Made and scored aside, so that a released model is never half of two.
     folder = run / "release" / recipe.name
     card = _card(recipe, network.eval(), levels)
+    card["training"] = {**card.get("training", {}), **told}
     card["weights"] = saved(network, folder / "weights.safetensors", card)
     written = write_card(folder / "card.toml", card)
     return Model(written, written.key())
@@ -177,6 +182,19 @@ def drafts(models: Sequence[Model]) -> Iterator[None]:
         for folder in folders:
             stack.enter_context(also_in(folder))
         yield
+
+
+def _calibrated(
+    recipe: DownscaleRecipe, network: Any, levels: dict[str, Any], run: Path
+) -> dict[str, float]:
+    """Scale the noise where the recipe has days for it; what the card tells of that."""
+    if not recipe.calibration:
+        return {}
+    crops = crops_as_they_are(recipe, recipe.calibration, list(levels), run)
+    normalizers = [zscore(constants) for constants in levels.values()]
+    scale = fit_noise_scale(Downscaler(network, normalizers, recipe), crops)
+    scale_noise(network, scale)
+    return {"noise_scale": round(scale, 3)}
 
 
 def _card(

@@ -21,10 +21,10 @@ from xatmo.training.downscale.recipe import DownscaleRecipe, read_recipe
 from xatmo.training.prepare import prepare_source
 from xatmo.training.recipe import Source
 from xatmo.training.run import Job, fit_levels
-from xatmo.training.sampling import BLOCK_SECONDS, open_stores
+from xatmo.training.sampling import BLOCK_SECONDS, FieldStore, open_stores
 from xatmo.zoo import list_models
 
-__all__ = ["begin", "prepare_all", "zscore"]
+__all__ = ["begin", "crops_as_they_are", "prepare_all", "zscore"]
 
 
 def begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
@@ -65,28 +65,41 @@ def prepare_all(
 ) -> tuple[dict[str, dict[str, Any]], CropSampler, CropSampler | None]:
     """Write the stores, measure the constants, and build the two samplers."""
     s, seed = recipe.sampling, recipe.optimizer.seed
-
-    def prepared(sources: tuple[Source, ...]) -> list[Path]:
-        return [prepare_source(s, recipe.quantities, folder / "data") for s in sources]
-
-    stores = open_stores(prepared(recipe.train), s.cache_mb)
+    stores = _stores(recipe, recipe.train, folder)
     levels = fit_levels(recipe.train, stores, None)
     if name := recipe.normalization.get("of"):
         levels |= _constants_of(name, list(levels), folder.parent)
-    sampler = partial(
-        CropSampler,
-        levels=list(levels),
-        factor=recipe.factor,
-        statics=recipe.network.get("statics", 0),
-    )
     weights = [source.weight for source in recipe.train]
-    crops = sampler(stores, weights, sampling=s, seed=seed)
-    if not recipe.validation:
-        return levels, crops, None
-    plain = replace(s, mirror_latitude=False, mirror_longitude=False)
-    kept = open_stores(prepared(recipe.validation), s.cache_mb)
-    held_out = sampler(kept, [1.0] * len(kept), sampling=plain, seed=seed + 1)
+    crops = CropSampler(stores, weights, list(levels), s, seed=seed, **_sampled(recipe))
+    held_out = None
+    if recipe.validation:
+        held_out = crops_as_they_are(recipe, recipe.validation, list(levels), folder)
     return levels, crops, held_out
+
+
+def crops_as_they_are(
+    recipe: DownscaleRecipe,
+    sources: tuple[Source, ...],
+    levels: list[str],
+    folder: Path,
+) -> CropSampler:
+    """Sample fields that are not trained on: nothing is mirrored, all count alike."""
+    stores = _stores(recipe, sources, folder)
+    plain = replace(recipe.sampling, mirror_latitude=False, mirror_longitude=False)
+    seed = recipe.optimizer.seed + 1
+    weights = [1.0] * len(stores)
+    return CropSampler(stores, weights, levels, plain, seed=seed, **_sampled(recipe))
+
+
+def _stores(
+    recipe: DownscaleRecipe, sources: tuple[Source, ...], folder: Path
+) -> list[FieldStore]:
+    paths = [prepare_source(s, recipe.quantities, folder / "data") for s in sources]
+    return open_stores(paths, recipe.sampling.cache_mb)
+
+
+def _sampled(recipe: DownscaleRecipe) -> dict[str, int]:
+    return {"factor": recipe.factor, "statics": recipe.network.get("statics", 0)}
 
 
 def zscore(constants: dict[str, Any]) -> ZScore:

@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from xatmo import metrics
+from xatmo.blocks import block_mean
 from xatmo.fields import area_weights
-from xatmo.methods.arrays import block_mean
 from xatmo.training.downscale.estimates import magnitude
 from xatmo.training.downscale.truth import Truth
 
@@ -132,8 +132,17 @@ class Ensemble:
         self.ranks += len(times) * metrics.rank_histogram(x, y).values
 
     def spread(self) -> float:
-        """Root of the mean variance, corrected for the number of members."""
+        """Root of the mean variance of the members."""
         return float(np.sqrt(self.variance.mean()))
+
+    def spread_error(self, error: float) -> float | None:
+        """Spread over the error of the mean, 1 for an honest ensemble of any size.
+
+        As :func:`xatmo.metrics.spread_error_ratio`: the mean of n members has a share
+        1/n of their scatter itself.
+        """
+        factor = np.sqrt((self.members + 1) / self.members)
+        return float(factor * self.spread() / error) if error else None
 
 
 def ratio_interval(

@@ -81,7 +81,7 @@ def _of_ensemble(e: Ensemble, mean: Sums, ridge: Sums | None) -> dict[str, Any]:
         "crps": float(e.crps.mean()),
         **_to_ridge("crps", e.crps, ridge, mean, root=False),
         "spread": e.spread(),
-        "spread_error": _over(e.spread(), mean.rmse()),
+        "spread_error": e.spread_error(mean.rmse()),
         "rank_histogram": ranks.values.tolist(),
         "rank_flatness": float(metrics.flatness(ranks)),
     }

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from xatmo.blocks import block_mean
 from xatmo.errors import GridError
 from xatmo.fields.names import canonical_units
-from xatmo.methods.arrays import block_mean
 from xatmo.methods.downscaling import partners
 from xatmo.training.sampling import FieldStore
 
