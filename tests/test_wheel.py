@@ -11,6 +11,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+MODELS = (
+    "atmodist-small",
+    "atmodist-vortdiv",
+    "downscale-winds",
+    "downscale-winds-4deg",
+    "downscale-vortdiv",
+)
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +52,21 @@ def test_holds_the_package_and_nothing_else(wheel):
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
     assert {t for t in tops if not t.endswith(".dist-info")} == {"xatmo"}
-    for model in ("atmodist-small", "atmodist-vortdiv"):
+    for model in MODELS:
         for file in ("card.toml", "README.md", "weights.safetensors"):
             assert f"xatmo/zoo/models/{model}/{file}" in names
-    assert "xatmo/data/speedy-t63.nc" in names
+    for file in ("speedy-t63.nc", "land.npz", "cities.csv"):
+        assert f"xatmo/data/{file}" in names
     assert "xatmo/fields/aliases.toml" in names
     assert not [n for n in names if n.endswith((".ckpt", ".pt", ".pkl"))]
 
 
 def test_is_light(wheel):
-    assert wheel.stat().st_size < 16e6
+    assert wheel.stat().st_size < 24e6
     with zipfile.ZipFile(wheel) as archive:
-        weights = archive.getinfo("xatmo/zoo/models/atmodist-small/weights.safetensors")
-    assert weights.file_size <= 5e6
+        for model in MODELS:
+            weights = archive.getinfo(f"xatmo/zoo/models/{model}/weights.safetensors")
+            assert weights.file_size <= 6e6
 
 
 def _run(installed, code):
@@ -90,6 +99,16 @@ def test_finds_its_models_there(installed):
     package, folder = out.split()
     assert package.startswith(str(installed / "site"))
     assert folder.startswith(str(installed / "site"))
+
+
+def test_downscales_there(installed):
+    code = (
+        "import numpy as np, xatmo\n"
+        "from xatmo.testing import synthetic_winds\n"
+        "ds = synthetic_winds(1, np.arange(50.0, 30.0, -1.0), np.arange(0.0, 20.0))\n"
+        "print(*ds.atmo.downscale().u10.shape)"
+    )
+    assert _run(installed, code).split() == ["1", "80", "80"]
 
 
 def test_does_the_main_job_there(installed):

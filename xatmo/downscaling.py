@@ -119,13 +119,13 @@ def downscale(
     --------
     >>> import numpy as np
     >>> import xatmo
-    >>> latitude, longitude = np.arange(50.0, 30.0, -1.0), np.arange(0.0, 24.0)
-    >>> ds = xatmo.testing.synthetic_winds(2, latitude, longitude)
-    >>> fine = xatmo.downscale(ds, realizations=3)  # doctest: +SKIP
-    >>> dict(fine.u10.sizes)  # doctest: +SKIP
+    >>> from xatmo.testing import synthetic_winds
+    >>> ds = synthetic_winds(2, np.arange(50.0, 30.0, -1.0), np.arange(0.0, 24.0))
+    >>> fine = xatmo.downscale(ds, realizations=3)
+    >>> dict(fine.u10.sizes)
     {'realization': 3, 'time': 2, 'latitude': 80, 'longitude': 96}
-    >>> means = fine.coarsen(latitude=4, longitude=4).mean()  # doctest: +SKIP
-    >>> bool(abs(means.u10 - ds.u10.values).max() < 1e-5)  # doctest: +SKIP
+    >>> means = fine.coarsen(latitude=4, longitude=4).mean()
+    >>> bool(abs(means.u10 - ds.u10.values).max() < 1e-5)
     True
     """
     asked = _checked(factor, realizations, conserve, seed)

@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 
 from xatmo import errors
+from xatmo.fields import land_share
 from xatmo.metrics import at_cities, cities
 
 KNOWN = {
@@ -33,6 +34,14 @@ SOUTH = {
     *("Bolivia", "Paraguay", "Madagascar", "Angola", "Zambia", "Zimbabwe"),
     *("Mozambique", "Tanzania", "Kenya", "Brazil", "DR Congo", "Ecuador"),
 }
+
+
+def test_they_stand_on_land_or_at_a_coast():
+    for name, y, x in zip(
+        *(cities()[key].values for key in ("city", "latitude", "longitude")),
+        strict=True,
+    ):
+        assert land_share([y + 0.25, y - 0.25], [x - 0.25, x + 0.25]) > 0, name
 
 
 def test_there_are_150_different_ones():

@@ -357,7 +357,7 @@ def test_the_loss_sees_conserved_fields(downscale, tmp_path):
 @pytest.mark.parametrize("kind", ["crps", "mse"])
 def test_the_loss_falls(downscale, tmp_path, monkeypatch, kind):
     module, crops = _module(downscale(kind), tmp_path)
-    monkeypatch.setattr(module, "log_epoch", lambda **_: None)
+    monkeypatch.setattr(module, "log_dict", lambda *_, **__: None)
     batch = _tensors(crops.batch(0, 4))
     adam = torch.optim.Adam(module.parameters(), lr=3e-3)
     losses = []

@@ -8,8 +8,9 @@ each read and write them once more. Here all of that happens inside the convolut
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
-from typing import Any, cast
+import math
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,8 @@ __all__ = ["FastEncoder", "fast_encoder", "for_inference"]
 # Largest difference from the plain module, relative to the largest feature, with which
 # the fused one is trusted. Rounding gives a few 1e-6; a mistake gives far more.
 TRUST = 1e-4
+
+Fused = TypeVar("Fused")
 
 
 def for_inference(network: AtmoDist) -> AtmoDist:
@@ -103,21 +106,50 @@ class FastEncoder(Encoder):
 
 def _fuse(encoder: Encoder) -> FusedEncoder | None:
     """Fuse an encoder, or return None where this torch or this machine cannot."""
-    weight = encoder.in_conv.weight
+    depth = len(encoder.stages)
+    return verified(
+        lambda: FusedEncoder(encoder),
+        lambda fused, x: fused(x, depth, periodic=False),
+        lambda x: Encoder.forward(encoder, x),
+        encoder.in_conv.weight,
+        size=(40, 56),
+    )
+
+
+def verified(
+    build: Callable[[], Fused],
+    run: Callable[[Fused, Tensor], Tensor],
+    plain: Callable[[Tensor], Tensor],
+    weight: Tensor,
+    size: tuple[int, int],
+) -> Fused | None:
+    """Build a fused network if it does here what the plain one does, else None.
+
+    The operators are not documented: whether they are there and do what they did is
+    found out on a small input, so that another torch may be slower but not wrong.
+
+    Parameters
+    ----------
+    build, run : callable
+        Makes the fused network; gives its result for (1, C, *size).
+    plain : callable
+        Gives what it has to be.
+    weight : Tensor
+        Of the first convolution.
+    size : tuple of int
+    """
     if weight.device.type != "cpu" or weight.dtype != torch.float32:
         return None
-    # The operators are not documented: whether they are there and do what they did is
-    # found out on a small input, so that another torch may be slower but not wrong.
-    channels, rows, columns = weight.shape[1], 40, 56
-    x = torch.linspace(-3, 3, channels * rows * columns, dtype=torch.float64).sin()
-    x = x.float().reshape(1, channels, rows, columns)
+    shape = (1, weight.shape[1], *size)
+    x = torch.linspace(-3, 3, math.prod(shape), dtype=torch.float64).sin()
+    x = x.float().reshape(shape)
     with torch.autocast("cpu", enabled=False):
         try:
-            fused = FusedEncoder(encoder)
-            found = fused(x, len(encoder.stages), periodic=False)
+            fused = build()
+            found = run(fused, x)
         except (AttributeError, RuntimeError):
             return None
-        expected = Encoder.forward(encoder, x)
+        expected = plain(x)
     agrees = (found - expected).abs().max() <= TRUST * expected.abs().max()
     return fused if agrees else None
 

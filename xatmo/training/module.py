@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from xatmo.nets.normalization import SignLog
 from xatmo.training.recipe import Optimizer
 
-__all__ = ["PairClassifier", "cosine", "normalize", "seed_step"]
+__all__ = [
+    "PairClassifier",
+    "adamw",
+    "cosine",
+    "log_epoch",
+    "normalize",
+    "seed_step",
+]
 
 
 class PairClassifier(L.LightningModule):
@@ -57,8 +64,8 @@ class PairClassifier(L.LightningModule):
         cross_entropy = F.cross_entropy(logits, batch["label"])
         loss = cross_entropy + self._penalty()
         accuracy = (logits.argmax(1) == batch["label"]).float().mean()
-        self._log_epoch(train_loss=loss)
-        self._log_epoch(prog_bar=True, train_ce=cross_entropy, train_accuracy=accuracy)
+        log_epoch(self, train_loss=loss)
+        log_epoch(self, prog_bar=True, train_ce=cross_entropy, train_accuracy=accuracy)
         return loss
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
@@ -70,7 +77,7 @@ class PairClassifier(L.LightningModule):
             "val_accuracy": (logits.argmax(1) == label).float().mean(),
             "val_top3": top3,
         }
-        self._log_epoch(prog_bar=True, **values)
+        log_epoch(self, prog_bar=True, **values)
 
     def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
         """Clip each tensor by its own norm (Keras' clipnorm), penalty included."""
@@ -111,7 +118,7 @@ class PairClassifier(L.LightningModule):
 
         Lightning would do so after the checkpoint, which a resumed run would miss.
         """
-        self._log_epoch(learning_rate=self._groups()[0]["lr"])
+        log_epoch(self, learning_rate=self._groups()[0]["lr"])
         if self._plateau and self.current_epoch >= self.settings.warm_epochs:
             self._plateau.step(float(self.trainer.callback_metrics["train_loss"]))
 
@@ -127,17 +134,6 @@ class PairClassifier(L.LightningModule):
     def _groups(self) -> list[dict[str, Any]]:
         optimizer: Any = self.optimizers()
         return optimizer.param_groups
-
-    def _log_epoch(self, prog_bar: bool = False, **values: Any) -> None:
-        """Log means over the epoch and over all processes."""
-        self.log_dict(
-            values,
-            prog_bar=prog_bar,
-            on_step=False,
-            on_epoch=True,
-            batch_size=self.settings.batch_size,
-            sync_dist=True,
-        )
 
     def _penalty(self) -> Tensor | float:
         """The penalty on kernels; AdamW has its decay in the step itself."""
@@ -183,6 +179,18 @@ def normalize(
         if mine.any():
             out[mine] = normalizer(x[mine])
     return out.contiguous(memory_format=torch.channels_last)
+
+
+def log_epoch(module: Any, prog_bar: bool = False, **values: Any) -> None:
+    """Log means over the epoch and over all processes, of a module with settings."""
+    module.log_dict(
+        values,
+        prog_bar=prog_bar,
+        on_step=False,
+        on_epoch=True,
+        batch_size=module.settings.batch_size,
+        sync_dist=True,
+    )
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:

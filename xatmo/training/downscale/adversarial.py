@@ -26,7 +26,7 @@ from xatmo.nets.discriminator import Discriminator
 from xatmo.nets.normalization import ZScore
 from xatmo.training.downscale.module import Downscaler, Drawn
 from xatmo.training.downscale.recipe import DownscaleRecipe, Objective
-from xatmo.training.module import adamw, normalize
+from xatmo.training.module import adamw, log_epoch, normalize
 from xatmo.zoo import Card, list_models
 from xatmo.zoo.runtime import normalizer
 
@@ -80,7 +80,7 @@ class AdversarialDownscaler(Downscaler):
             self._teach_generator(drawn, batch["level"])
         elif extra == "discriminator":
             self._teach_discriminator(drawn)
-        self.log_epoch(prog_bar=True, train_discriminator=judged, **told)
+        log_epoch(self, prog_bar=True, train_discriminator=judged, **told)
 
     def configure_optimizers(self) -> Any:
         """AdamW for either, with the same schedule."""

@@ -34,7 +34,7 @@ from xatmo.training.downscale.truth import Truth
 from xatmo.training.prepare import prepare_source
 from xatmo.training.recipe import Source
 from xatmo.training.source import said
-from xatmo.zoo import Card, Model, load_model
+from xatmo.zoo import Card, Model, list_models, load_model
 
 __all__ = ["EXAMPLE", "evaluate", "factor_of", "is_stochastic"]
 
@@ -293,11 +293,18 @@ def _check_spacing(card: Card, truth: Truth) -> None:
     """Refuse data whose block means are on no grid that the model reads."""
     fine, coarse = card.grid.spacing
     own, by = truth.store.spacing, truth.factor
-    low, high = spacing_range(card.grid.spacing)
-    if all(low <= s * by <= high for s in own):
+    if _reads(card, truth):
         return
+    low, high = spacing_range(card.grid.spacing)
     blocks = [n for n in range(2, 17) if all(low <= s * by * n <= high for s in own)]
-    hint = f"coarsen={blocks[0]}" if blocks else "another model: xatmo models list"
+    others = [
+        other.name
+        for other in list_models("downscale")
+        if other.inputs == card.inputs and _reads(other, truth)
+    ]
+    hint = f"xatmo evaluate {others[0]}" if others else "xatmo models list"
+    if blocks:
+        hint = f"--coarsen {blocks[0]}"
     msg = f"{card.name} does not read the block means of {truth.store.name}."
     raise GridError(
         msg,
@@ -307,6 +314,11 @@ def _check_spacing(card: Card, truth: Truth) -> None:
         f"{fine / by:.2g} to {coarse / by:.2g}°",
         hint=hint,
     )
+
+
+def _reads(card: Card, truth: Truth) -> bool:
+    low, high = spacing_range(card.grid.spacing)
+    return all(low <= s * truth.factor <= high for s in truth.store.spacing)
 
 
 def _no_realizations(count: int) -> OptionError:

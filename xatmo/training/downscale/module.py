@@ -14,7 +14,7 @@ from xatmo.nets.normalization import ZScore
 from xatmo.nets.resample import block_mean, conserve
 from xatmo.training.downscale.losses import crps, ensemble_loss
 from xatmo.training.downscale.recipe import DownscaleRecipe
-from xatmo.training.module import adamw, cosine, normalize, seed_step
+from xatmo.training.module import adamw, cosine, log_epoch, normalize, seed_step
 
 __all__ = ["Downscaler", "Drawn", "fine_power"]
 
@@ -89,7 +89,7 @@ class Downscaler(L.LightningModule):
         else:
             score = F.mse_loss(drawn.fields[0], drawn.truth)
         loss = score + self.mismatch(drawn)
-        self.log_epoch(prog_bar=True, train_loss=loss)
+        log_epoch(self, prog_bar=True, train_loss=loss)
         return loss
 
     def mismatch(self, drawn: Drawn) -> Tensor:
@@ -154,23 +154,12 @@ class Downscaler(L.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Log what the learning rate has come to."""
-        self.log_epoch(learning_rate=self._groups()[0]["lr"])
+        log_epoch(self, learning_rate=self._groups()[0]["lr"])
 
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
         s = self.settings
         return s.learning_rate * (cosine(s, step) if s.schedule == "cosine" else 1.0)
-
-    def log_epoch(self, prog_bar: bool = False, **values: Any) -> None:
-        """Log means over the epoch and over all processes."""
-        self.log_dict(
-            values,
-            prog_bar=prog_bar,
-            on_step=False,
-            on_epoch=True,
-            batch_size=self.settings.batch_size,
-            sync_dist=True,
-        )
 
     def _groups(self) -> list[dict[str, Any]]:
         found: Any = self.optimizers()

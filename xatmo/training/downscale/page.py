@@ -176,11 +176,16 @@ def _title(scores: dict[str, Any]) -> str:
     return f"{'; '.join(scores['data'])}{level}"
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def _said(scores: dict[str, Any]) -> str:
     rows, columns = scores["points"]
     spacing, factor = scores["spacing"], scores["factor"]
     said = (
-        f"{scores['times']} times on {scores['days']} days, {rows} x {columns} points "
+        f"{_count(scores['times'], 'time')} on {_count(scores['days'], 'day')}, "
+        f"{rows} x {columns} points "
         f"at {spacing[0]:g}°, from means of {factor} x {factor} of them; errors in "
         f"{scores['units']}; distributions of the {scores['magnitude']}."
     )
