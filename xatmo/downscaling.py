@@ -343,9 +343,7 @@ def _check_able(card: Card, asked: _Arguments) -> None:
             hint=f"model={able[0]!r}" if able else f"ds.atmo.downscale(factor={own})",
         )
     if asked.realizations > 1 and not _noise_channels(card):
-        able = [
-            c.name for c in models if _noise_channels(c) and c.inputs == card.inputs
-        ]
+        able = [c.name for c in models if _noise_channels(c) and _alike(c, card)]
         drawing = f", or a model that draws: {', '.join(able)}" if able else ""
         msg = f"{card.name} reads no noise: it gives one result, not several."
         raise OptionError(
@@ -354,6 +352,11 @@ def _check_able(card: Card, asked: _Arguments) -> None:
             needed=f"realizations=1{drawing}",
             hint=f"model={able[0]!r}" if able else "ds.atmo.downscale(realizations=1)",
         )
+
+
+def _alike(card: Card, other: Card) -> bool:
+    """Whether two models read the same, on the same grids."""
+    return card.inputs == other.inputs and card.grid.spacing == other.grid.spacing
 
 
 def _check_dims(fields: Fields, asked: _Arguments) -> None:

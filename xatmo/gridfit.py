@@ -225,15 +225,19 @@ def _already(grid: Grid, card: Card, factor: int) -> str | None:
 
 
 def _other(grid: Grid, card: Card) -> str | None:
-    """A model for such grids that does one of the same things, if there is one."""
+    """A model that reads the same on such grids, and does one of the same things."""
     able = [
-        other.name
+        other
         for other in list_models()
         if other.name != card.name
+        and other.inputs == card.inputs
         and set(other.capabilities) & set(card.capabilities)
         and fits(grid, other)
     ]
-    return f"model={able[0]!r}, which reads this grid" if able else None
+    if not able:
+        return None
+    best = max(able, key=lambda other: other.default)
+    return f"model={best.name!r}, which reads this grid"
 
 
 def _degrees(grid: Grid) -> str:
