@@ -437,6 +437,18 @@ def test_begins_with_the_weights_and_constants_of_another_run(downscale, tmp_pat
         torch.testing.assert_close(ours[name], value, rtol=0, atol=0)
 
 
+def test_levels_that_are_known_from_an_earlier_run_alone(downscale, tmp_path):
+    known = {
+        level: {"trained": True, "mean": [0.0, 1.0], "std": [2.0, 3.0]}
+        for level in ("10 m", "850 hPa", "500 hPa")
+    }
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "run.json").write_text(json.dumps({"levels": known}))
+    recipe = read_recipe(downscale(normalization='of = "first"\nlevels = ["850 hPa"]'))
+    levels, _, _ = prepare_all(recipe, tmp_path / "second")
+    assert levels == {level: known[level] for level in ("10 m", "850 hPa")}
+
+
 def test_constants_of_a_run_that_is_not_there(downscale, tmp_path):
     path = downscale(normalization='of = "nobody"')
     with pytest.raises(errors.OptionError, match="no constants for 10 m"):

@@ -119,7 +119,8 @@ class DownscaleRecipe:
     factor: int = 4
     normalization: Mapping[str, Any] = field(default_factory=lambda: {"kind": "zscore"})
     """``kind = "zscore"``; with ``of = "name"`` the constants are those of an earlier
-    run, which a network that begins with its weights is used to."""
+    run or a released model, which a network that begins with its weights is used to;
+    ``levels`` are those that it knows from there alone."""
     sampling: Crops = Crops()
     optimizer: Optimizer = Optimizer()
     objective: Objective = Objective()

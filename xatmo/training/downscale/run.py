@@ -68,7 +68,8 @@ def prepare_all(
     stores = _stores(recipe, recipe.train, folder)
     levels = fit_levels(recipe.train, stores, None)
     if name := recipe.normalization.get("of"):
-        levels |= _constants_of(name, list(levels), folder.parent)
+        known = [*levels, *recipe.normalization.get("levels", ())]
+        levels |= _constants_of(name, known, folder.parent)
     weights = [source.weight for source in recipe.train]
     crops = CropSampler(stores, weights, list(levels), s, seed=seed, **_sampled(recipe))
     held_out = None
