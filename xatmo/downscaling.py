@@ -168,7 +168,7 @@ def _refine(data: Prepared, index: int, asked: _Arguments, fine: Fine) -> xr.Dat
     level = card_level(card, fields.levels[index]).level
     call = call_of(data, "forward", names=input_names(data), level=level, physical=True)
     arrays = [fields.at_level(i.quantity, index) for i in card.inputs]
-    channels, statics = _noise_channels(card), _refinement(card).statics
+    channels, statics = card.noise, _refinement(card).statics
     base, keys = keys_of(arrays[0], _CORE, "seed", asked.seed, "level", level)
     finer = Finer(
         factor=asked.factor,
@@ -225,10 +225,6 @@ def _trim(fine: Fine) -> tuple[int, int]:
 def _refinement(card: Card) -> Downscale:
     assert card.downscale is not None  # noqa: S101 - so are cards that downscale
     return card.downscale
-
-
-def _noise_channels(card: Card) -> int:
-    return int(card.network.get("noise", 0))
 
 
 def _with_realizations(result: xr.DataArray, realizations: int) -> xr.DataArray:
@@ -342,8 +338,8 @@ def _check_able(card: Card, asked: _Arguments) -> None:
             needed=f"factor={own}; all models together have {known}",
             hint=f"model={able[0]!r}" if able else f"ds.atmo.downscale(factor={own})",
         )
-    if asked.realizations > 1 and not _noise_channels(card):
-        able = [c.name for c in models if _noise_channels(c) and _alike(c, card)]
+    if asked.realizations > 1 and not card.noise:
+        able = [c.name for c in models if c.noise and _alike(c, card)]
         drawing = f", or a model that draws: {', '.join(able)}" if able else ""
         msg = f"{card.name} reads no noise: it gives one result, not several."
         raise OptionError(

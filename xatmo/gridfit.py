@@ -16,7 +16,7 @@ from xatmo.errors import GridError
 from xatmo.fields import Axes, Grid
 from xatmo.zoo import Card, list_models
 
-__all__ = ["grid_problem", "spacing_range"]
+__all__ = ["grid_problem", "in_range", "spacing_range"]
 
 # A grid is what its spacing says to within this share: 0.7 is not 0.703125.
 _TOLERANCE = 0.02
@@ -38,7 +38,7 @@ def grid_problem(grid: Grid, axes: Axes, card: Card) -> GridError | None:
         patch = (
             f"at least one patch: {card.grid.patch[0]} x {card.grid.patch[1]} points"
         )
-        if not _in_range(grid, card):
+        if not in_range(grid.spacing, card):
             patch += f", at {needed}"
         hint = _other(grid, card) or "select a larger region"
         return GridError(msg, found=found, needed=patch, hint=hint)
@@ -73,12 +73,13 @@ def fits(grid: Grid, card: Card) -> bool:
     sizes = (grid.latitude.size, grid.longitude.size)
     large = all(n >= m for n, m in zip(sizes, card.grid.patch, strict=True))
     kind = card.grid.gaussian or not grid.gaussian
-    return large and kind and _in_range(grid, card)
+    return large and kind and in_range(grid.spacing, card)
 
 
-def _in_range(grid: Grid, card: Card) -> bool:
+def in_range(spacing: Sequence[float], card: Card) -> bool:
+    """Whether steps along latitude and longitude are such as a model reads."""
     low, high = spacing_range(card.grid.spacing)
-    return all(low <= step <= high for step in grid.spacing)
+    return all(low <= step <= high for step in spacing)
 
 
 def spacing_range(spacing: Sequence[float]) -> tuple[float, float]:

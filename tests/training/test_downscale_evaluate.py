@@ -253,9 +253,7 @@ def test_data_of_another_spacing(model, tmp_path):
     lat, lon = np.arange(40, -41, -1.0), np.arange(0, 90, 1.0)
     synthetic_winds(3, lat, lon).to_netcdf(tmp_path / "fine.nc")
     data = Source(str(tmp_path / "fine.nc"))
-    with pytest.raises(
-        errors.GridError, match=r"(?s)are 4° apart.*2 to 4°.*--coarsen 2"
-    ):
+    with pytest.raises(errors.GridError, match=r"(?s)are 4° apart.*2 to 4°.*coarsen=2"):
         evaluate(model, data, folder=tmp_path)
 
 

@@ -7,17 +7,16 @@ that a point becomes stay channels of it up to the result.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator
 from itertools import pairwise, product
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xatmo.nets.generator import SLOPE, Block, Generator
-from xatmo.nets.inference import FusedConv, can_fuse, verified
+from xatmo.nets.inference import FastCopy, FusedConv, can_fuse, verified
 
 __all__ = ["FastGenerator"]
 
@@ -37,7 +36,7 @@ class Part(NamedTuple):
     """Fine points, among all."""
 
 
-class FastGenerator(Generator):
+class FastGenerator(FastCopy, Generator):
     """A generator for inference only: the same numbers, faster, in bounded memory.
 
     On a CPU, activations stay in channels-last order, weights are packed once, and the
@@ -64,14 +63,9 @@ class FastGenerator(Generator):
     in place of 570, and 80 MB in place of 330.
     """
 
-    def __init__(self, generator: Generator) -> None:
-        nn.Module.__init__(self)
-        # Built in inference mode, the copy could never again be used outside of it.
-        with torch.inference_mode(False):
-            self.__dict__.update(copy.deepcopy(generator).__dict__)
-            self.eval().requires_grad_(False)
-            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.fused = _fuse(self)
+    def pack(self) -> FusedGenerator | None:
+        """Fuse the copy."""
+        return _fuse(self)
 
     def body(self, h: Tensor) -> Tensor:
         """Compute what :meth:`Generator.body` does."""
@@ -105,15 +99,6 @@ class FastGenerator(Generator):
             high = min(stop + self.tail_reach, size)
             kept = slice(f * (start - low), f * (stop - low))
             yield Part(slice(low, high), kept, slice(f * start, f * stop))
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Packed weights can neither be copied nor pickled: they are packed again.
-        return {**self.__dict__, "fused": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        with torch.inference_mode(False):
-            self.fused = _fuse(self)
 
 
 def _fuse(generator: Generator) -> FusedGenerator | None:

@@ -44,7 +44,42 @@ def fast_encoder(network: AtmoDist) -> FastEncoder:
     return FastEncoder(network.encoder)
 
 
-class FastEncoder(Encoder):
+class FastCopy(nn.Module):
+    """A copy of a network for inference only, and its fused form where there is one.
+
+    Comes before the network's own class among the bases of one that is fast.
+
+    Parameters
+    ----------
+    network : Module
+    """
+
+    fused: Any
+
+    def __init__(self, network: nn.Module) -> None:
+        nn.Module.__init__(self)
+        # Built in inference mode, the copy could never again be used outside of it.
+        with torch.inference_mode(False):
+            self.__dict__.update(copy.deepcopy(network).__dict__)
+            self.eval().requires_grad_(False)
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.fused = self.pack()
+
+    def pack(self) -> Any:
+        """Return the fused form, or None where this torch or machine cannot have it."""
+        raise NotImplementedError
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Packed weights can neither be copied nor pickled: they are packed again.
+        return {**self.__dict__, "fused": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        with torch.inference_mode(False):
+            self.fused = self.pack()
+
+
+class FastEncoder(FastCopy, Encoder):
     """An encoder for inference only: the same numbers with less data moved about.
 
     On a CPU, batch normalisation is folded into the convolutions, activations stay in
@@ -74,14 +109,9 @@ class FastEncoder(Encoder):
     little is left to gain. ``benchmarks/encoder.py`` measures it again.
     """
 
-    def __init__(self, encoder: Encoder) -> None:
-        nn.Module.__init__(self)
-        # Built in inference mode, the copy could never again be used outside of it.
-        with torch.inference_mode(False):
-            self.__dict__.update(copy.deepcopy(encoder).__dict__)
-            self.eval().requires_grad_(False)
-            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.fused = _fuse(self)
+    def pack(self) -> FusedEncoder | None:
+        """Fuse the copy."""
+        return _fuse(self)
 
     def forward(
         self, x: Tensor, layer: str | None = None, periodic: bool = False
@@ -93,15 +123,6 @@ class FastEncoder(Encoder):
         if x.is_cuda:
             x = x.contiguous(memory_format=torch.channels_last)
         return super().forward(x, layer, periodic)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Packed weights can neither be copied nor pickled: they are packed again.
-        return {**self.__dict__, "fused": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        with torch.inference_mode(False):
-            self.fused = _fuse(self)
 
 
 def _fuse(encoder: Encoder) -> FusedEncoder | None:

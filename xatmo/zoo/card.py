@@ -251,6 +251,11 @@ class Card:
         values = {key: values[key] for key in (*order, *values)}
         return dumps(_without_absent(values))
 
+    @property
+    def noise(self) -> int:
+        """Channels of noise that the network reads; 0 if each input has one result."""
+        return int(self.network.get("noise", 0))
+
     def key(self, dtype: str = "float32") -> ModelKey:
         """Return the key by which workers find this model."""
         fitted = tuple(level for level in self.levels if level.fitted)

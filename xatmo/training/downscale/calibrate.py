@@ -7,7 +7,10 @@ that are neither trained nor scored on, and goes into the weights that read the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import Tensor
 
 from xatmo.nets.generator import Generator
 from xatmo.training.data import NumberedBatches
@@ -47,25 +50,29 @@ def fit_noise_scale(module: Downscaler, crops: CropSampler) -> float:
     """
     network = module.network.eval()
     trained = network.first.weight.detach().clone()
+    # Cut once: every scale is tried on the same crops.
+    numbered = NumberedBatches(crops, range(_BATCHES), _CROPS)
+    batches = [numbered[i] for i in range(_BATCHES)]
     low, high = _RANGE
     for _ in range(_STEPS):
         scale = 0.5 * (low + high)
         scale_noise(network, scale)
-        too_little = _spread_over_error(module, crops) < 1.0
+        too_little = _spread_over_error(module, batches) < 1.0
         low, high = (scale, high) if too_little else (low, scale)
         with torch.no_grad():
             network.first.weight.copy_(trained)
     return 0.5 * (low + high)
 
 
-def _spread_over_error(module: Downscaler, crops: CropSampler) -> float:
+def _spread_over_error(
+    module: Downscaler, batches: Sequence[dict[str, Tensor]]
+) -> float:
     """Root mean square spread of an ensemble over the error of its mean, both fair."""
-    batches = NumberedBatches(crops, range(_BATCHES), _CROPS)
     spread = error = 0.0
-    for number in range(_BATCHES):
+    for number, batch in enumerate(batches):
         seed_step(module.settings.seed, number, 0)  # the same noise for every scale
         with torch.inference_mode():
-            drawn = module.draw(batches[number], _MEMBERS)
+            drawn = module.draw(batch, _MEMBERS)
         spread += float(drawn.fields.var(0).mean())
         error += float((drawn.fields.mean(0) - drawn.truth).square().mean())
     # The mean of a few members has a part of the spread in its error.

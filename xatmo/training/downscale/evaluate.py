@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from xatmo.errors import GridError, OptionError
-from xatmo.gridfit import spacing_range
+from xatmo.gridfit import in_range
 from xatmo.metrics.common import KM_PER_DEGREE
 from xatmo.training.downscale.estimates import (
     LABELS,
@@ -36,7 +36,7 @@ from xatmo.training.recipe import Source
 from xatmo.training.source import said
 from xatmo.zoo import Card, Model, list_models, load_model
 
-__all__ = ["EXAMPLE", "evaluate", "factor_of", "is_stochastic"]
+__all__ = ["EXAMPLE", "evaluate"]
 
 _BLOCK_BYTES = 2**26  # of fields that are in memory at a time
 _CROP = 64  # fine points on a side of the example
@@ -90,14 +90,13 @@ def evaluate(
     if realizations < 1:
         raise _no_realizations(realizations)
     cards = [m.card for m in found]
-    by = factor or factor_of(cards[0])
+    by = factor or _factor_of(cards[0])
     _check_alike(cards, by)
     quantities = [i.quantity for i in cards[0].inputs]
     truth = Truth(prepare_source(data, quantities, Path(folder)), by)
     _check_spacing(cards[0], truth)
     networks = [
-        Network(truth, m, realizations if is_stochastic(m.card) else 1, seed)
-        for m in found
+        Network(truth, m, realizations if m.card.noise else 1, seed) for m in found
     ]
     with tqdm(total=2 * len(truth), unit="time", disable=not progress) as bar:
         scored = _Scored(truth, networks, realizations, seed, bar)
@@ -108,15 +107,10 @@ def evaluate(
     }
 
 
-def factor_of(card: Card) -> int:
+def _factor_of(card: Card) -> int:
     """How many times finer a model makes a grid."""
     assert card.downscale is not None  # noqa: S101 - cards that downscale say it
     return card.downscale.factor
-
-
-def is_stochastic(card: Card) -> bool:
-    """Whether a model reads noise, so that its realizations differ."""
-    return int(card.network.get("noise", 0)) > 0
 
 
 class _Scored:
@@ -267,7 +261,7 @@ def _facts(
         "quantities": list(truth.quantities),
         "units": first.inputs[0].units,
         "magnitude": "wind speed" if winds else "length of the vector of all inputs",
-        "realizations": realizations if any(map(is_stochastic, cards)) else 1,
+        "realizations": realizations if any(card.noise for card in cards) else 1,
         "seed": seed,
     }
 
@@ -276,14 +270,14 @@ def _check_alike(cards: Sequence[Card], factor: int) -> None:
     """Refuse models of which not all read, or make, the same."""
     first = cards[0]
     for card in cards:
-        if card.inputs == first.inputs and factor_of(card) == factor:
+        if card.inputs == first.inputs and _factor_of(card) == factor:
             continue
         inputs = ", ".join(i.quantity for i in card.inputs)
         wanted = ", ".join(i.quantity for i in first.inputs)
         msg = f"{card.name} cannot be scored here."
         raise OptionError(
             msg,
-            found=f"{card.name}: {inputs}, {factor_of(card)} times finer",
+            found=f"{card.name}: {inputs}, {_factor_of(card)} times finer",
             needed=f"{wanted}, {factor} times finer",
             hint=f"xatmo evaluate {card.name} on its own",
         )
@@ -295,8 +289,7 @@ def _check_spacing(card: Card, truth: Truth) -> None:
     own, by = truth.store.spacing, truth.factor
     if _reads(card, truth):
         return
-    low, high = spacing_range(card.grid.spacing)
-    blocks = [n for n in range(2, 17) if all(low <= s * by * n <= high for s in own)]
+    blocks = [n for n in range(2, 17) if _reads(card, truth, n)]
     others = [
         other.name
         for other in list_models("downscale")
@@ -304,7 +297,7 @@ def _check_spacing(card: Card, truth: Truth) -> None:
     ]
     hint = f"xatmo evaluate {others[0]}" if others else "xatmo models list"
     if blocks:
-        hint = f"--coarsen {blocks[0]}"
+        hint = f"coarsen={blocks[0]}"
     msg = f"{card.name} does not read the block means of {truth.store.name}."
     raise GridError(
         msg,
@@ -316,9 +309,10 @@ def _check_spacing(card: Card, truth: Truth) -> None:
     )
 
 
-def _reads(card: Card, truth: Truth) -> bool:
-    low, high = spacing_range(card.grid.spacing)
-    return all(low <= s * truth.factor <= high for s in truth.store.spacing)
+def _reads(card: Card, truth: Truth, coarsen: int = 1) -> bool:
+    """Whether a model reads the block means, of data that are coarsened before."""
+    by = truth.factor * coarsen
+    return in_range([step * by for step in truth.store.spacing], card)
 
 
 def _no_realizations(count: int) -> OptionError:

@@ -112,7 +112,7 @@ def _rounded(value: float) -> float:
 
 
 def _use(card: Card) -> str:
-    several = ", realizations=8" if card.network.get("noise") else ""
+    several = ", realizations=8" if card.noise else ""
     return (
         "```python\nimport xarray as xr, xatmo\n\n"
         'ds = xr.open_dataset("winds.nc", chunks={"time": 16})\n'
