@@ -24,7 +24,16 @@ sys.path.insert(0, str(ROOT))  # so that `python benchmarks/run.py` works as wel
 
 from benchmarks.rows import Row, markdown  # noqa: E402
 
-NAMES = ("overhead", "downscaling", "encoder", "loss", "graph", "memory", "imports")
+NAMES = (
+    "overhead",
+    "downscaling",
+    "infilling",
+    "encoder",
+    "loss",
+    "graph",
+    "memory",
+    "imports",
+)
 RESULTS = ROOT / "benchmarks" / "results.md"
 
 
@@ -76,7 +85,8 @@ def machine() -> dict[str, str]:
     threads = os.environ.get("OMP_NUM_THREADS")
     names = ("torch", "xarray", "dask", "numpy")
     versions = [f"{name} {importlib.metadata.version(name)}" for name in names]
-    used = [xatmo.load_model(capability=able).card for able in ("embed", "downscale")]
+    verbs = ("embed", "downscale", "infill")
+    used = [xatmo.load_model(capability=verb).card for verb in verbs]
     return {
         "processor": f"{processor()}, {usable()} of {os.cpu_count()} cores",
         "threads of torch": threads or "default",

@@ -135,3 +135,50 @@ def _refiner(
             },
         },
     )
+
+
+@pytest.fixture(scope="session")
+def infiller(refiners) -> Path:
+    """The same folder, with ``tiny-infill``: a small network of random weights."""
+    import torch
+
+    from xatmo.nets.infiller import Infiller
+    from xatmo.zoo import save_state, write_card
+
+    torch.manual_seed(0)
+    network = Infiller(widths=(8, 8), depth=1)
+    for kernel in network.kernels():
+        if not kernel.any():  # what a residual branch begins with
+            torch.nn.init.normal_(kernel, std=0.03)
+    folder = refiners / "tiny-infill"
+    file = folder / "weights.safetensors"
+    sha256 = save_state(network, file)
+    write_card(
+        folder,
+        {
+            "name": folder.name,
+            "version": "1.0.0",
+            "title": "A model for tests",
+            "architecture": "infiller",
+            "capabilities": ["infill"],
+            "licence": "Apache-2.0",
+            "citation": "Nobody (2026)",
+            "network": {"widths": [8, 8], "depth": 1},
+            "normalization": {"kind": "none"},
+            "grid": {
+                "spacing": [0.01, 10.0],
+                "patch": [2, 2],
+                "stride": network.stride,
+                "halo": network.reach,
+                "gaussian": True,
+            },
+            "infill": {"radius": 16, "factor": 1.5},
+            "weights": {
+                "file": file.name,
+                "sha256": sha256,
+                "size": file.stat().st_size,
+                "urls": [],
+            },
+        },
+    )
+    return folder.parent

@@ -11,20 +11,23 @@ PACKAGE = Path(__file__).parents[1] / "xatmo"
 
 # What each part may import of the package, besides itself. Leaves may be used by all.
 LEAVES = {"errors", "options"}
-VERBS = {"embedding", "distances", "downscaling", "predictability_maps"}
+VERBS = {"embedding", "distances", "downscaling", "infilling", "predictability_maps"}
 LOWER = {"fields", "engine", "zoo", "provenance"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "options": set(),
     "nets": set(),
     "blocks": set(),
+    "climatology": set(),
+    "holdout": {"climatology"},
     "fields": set(),
+    "frames": {"climatology"},
     "metrics": {"fields"},
     "methods": {"blocks", "fields", "nets"},
     "sample": set(),
     "plot": set(),
     "zoo": {"nets"},
-    "engine": {"blocks", "zoo"},
+    "engine": {"blocks", "climatology", "frames", "zoo"},
     "provenance": {"zoo"},
     "moments": set(),
     "gridfit": {"fields", "zoo"},
@@ -35,16 +38,19 @@ ALLOWED: dict[str, set[str]] = {
     "distances": LOWER | {"matching", "alignment", "embedding"},
     "noise": set(),
     "downscaling": LOWER | {"matching", "embedding", "noise"},
+    "infilling": LOWER
+    | {"climatology", "embedding", "holdout", "lags", "matching", "methods"},
     "windows": {"fields", "zoo"},
     "lags": {"zoo"},
     "predictability_maps": LOWER | {"matching", "embedding", "lags", "windows"},
     "losses": {"nets", "zoo"},
     "summary": {"fields", "matching", "zoo"},
     "accessor": VERBS | {"summary", "zoo"},
-    "testing": {"engine"},
+    "testing": {"engine", "fields"},
     "training": LOWER
     | {"matching", "metrics", "moments", "nets", "normalization", "plot", "sample"}
-    | {"blocks", "downscaling", "gridfit", "losses", "methods"},
+    | {"blocks", "downscaling", "gridfit", "losses", "methods"}
+    | {"climatology", "frames", "holdout", "infilling", "testing"},
     "demo": VERBS | {"fields", "matching", "metrics", "plot", "sample", "zoo"},
     "cli": {"demo", "sample", "summary", "training", "zoo"},
     "__main__": {"cli"},

@@ -31,6 +31,14 @@ def test_says_which_models_refine_the_grid(winds):
     assert re.search(r"model='(tiny|downscale-winds)', which reads this grid", unfit)
 
 
+@pytest.mark.usefixtures("infiller")
+def test_says_that_gaps_are_filled_in_any_field(globe):
+    field = globe["u10"].drop_attrs().rename("unheard_of")
+    fit, _, unfit = repr(field.atmo).partition("Models that do not:")
+    assert re.search(r"tiny-infill +\.infill\(\), whatever the fields are\n", fit)
+    assert "tiny-infill" not in unfit
+
+
 def test_says_what_is_missing_and_why():
     coarse = synthetic_winds(2, np.arange(90, -91, -5.0), np.arange(0, 360, 5.0))
     text = repr(coarse.atmo)
@@ -67,7 +75,7 @@ def test_of_a_tree(globe):
 def test_verbs_have_signatures_for_editors():
     import inspect
 
-    for name in ("embed", "distance", "downscale"):
+    for name in ("embed", "distance", "downscale", "infill"):
         method = inspect.signature(getattr(xatmo.AtmoAccessor, name)).parameters
         function = inspect.signature(getattr(xatmo, name)).parameters
         assert list(method)[1:] == list(function)[1:]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xatmo.distances import distance
     from xatmo.downscaling import downscale
     from xatmo.embedding import embed
+    from xatmo.infilling import infill
     from xatmo.normalization import fit_normalization
     from xatmo.options import get_options, set_options
     from xatmo.predictability_maps import predictability
@@ -45,6 +46,7 @@ _HOMES = {
     "embed": "xatmo.embedding",
     "fit_normalization": "xatmo.normalization",
     "get_options": "xatmo.options",
+    "infill": "xatmo.infilling",
     "list_models": "xatmo.zoo",
     "load_model": "xatmo.zoo",
     "open_sample": "xatmo.sample",
@@ -64,6 +66,7 @@ __all__ = [
     "errors",
     "fit_normalization",
     "get_options",
+    "infill",
     "list_models",
     "load_model",
     "open_sample",

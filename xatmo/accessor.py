@@ -9,6 +9,7 @@ import xarray as xr
 from xatmo.distances import distance
 from xatmo.downscaling import downscale
 from xatmo.embedding import embed
+from xatmo.infilling import infill
 from xatmo.predictability_maps import predictability
 from xatmo.summary import Summary, summarize
 from xatmo.zoo import Model
@@ -91,6 +92,18 @@ class AtmoAccessor:
             seed=seed,
             level=level,
         )
+
+    def infill(
+        self,
+        method: str = "auto",
+        spread: bool = True,
+        mask: xr.DataArray | xr.Dataset | None = None,
+        model: str | Model | None = None,
+        *,
+        seed: int = 0,
+    ) -> xr.Dataset:
+        """Fill gaps of any shape, with a spread; see :func:`xatmo.infill`."""
+        return infill(self._obj, method, spread, mask, model, seed=seed)
 
     def predictability(
         self,

@@ -19,6 +19,7 @@ __all__ = [
     "Pairs",
     "as_hours",
     "by_date",
+    "dated",
     "dates",
     "find_pairs",
     "group_of",
@@ -144,7 +145,7 @@ def dates(field: xr.DataArray, time: str | None) -> Dates:
             needed="a time dimension with dates",
             hint="xr.concat([first, later], dim='time')",
         )
-    index = _dated(field, time)
+    index = dated(field, time)
     if index is None:
         raise _no_dates(field, time)
     # Dates that were kept as fractions of a day are off by some microseconds.
@@ -220,13 +221,14 @@ def _is_number(lag: Any) -> bool:
     return np.ndim(lag) == 0
 
 
-def _dated(field: xr.DataArray, time: str) -> Dates | None:
+def dated(field: xr.DataArray, time: str) -> Dates | None:
     """The dates along a dimension: its own, or those of another coordinate on it."""
     names = [time, *(n for n, c in field.coords.items() if c.dims == (time,))]
     for name in names:
         if name not in field.coords:
             continue
-        index = field[name].to_index()
+        # Like an index, it is looked at at once, even where it was chunked.
+        index = field[name].compute(scheduler="synchronous").to_index()
         if isinstance(index, pd.DatetimeIndex | xr.CFTimeIndex):
             return index
     return None

@@ -14,7 +14,7 @@ from xatmo.errors import (
     FieldNotFoundError,
     LevelError,
 )
-from xatmo.fields import Fields, Level, read
+from xatmo.fields import Fields, Level, as_dataset, find_axes, read, read_grid
 from xatmo.gridfit import grid_problem
 from xatmo.zoo import Card, Model, list_models, load_model
 from xatmo.zoo.card import Level as CardLevel
@@ -119,6 +119,8 @@ def card_level(card: Card, level: Level) -> CardLevel:
 
 def why_not(obj: Any, card: Card) -> AtmoError | None:
     """Return what keeps a model from reading these data, or None if it can."""
+    if not card.inputs:
+        return _no_map(obj)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -126,6 +128,26 @@ def why_not(obj: Any, card: Card) -> AtmoError | None:
     except AtmoError as error:
         return error
     return grid_problem(fields.grid, fields.axes, card)
+
+
+def _no_map(obj: Any) -> AtmoError | None:
+    """Return what keeps a model that reads any quantity from finding one on a grid."""
+    try:
+        ds = as_dataset(obj)
+        axes = find_axes(ds)
+        read_grid(ds, axes)
+    except AtmoError as error:
+        return error
+    names = {axes.latitude, axes.longitude}
+    if any(names <= set(v.dims) and v.dtype.kind == "f" for v in ds.values()):
+        return None
+    msg = "No variable holds floating-point numbers on the grid."
+    return FieldNotFoundError(
+        msg,
+        found=", ".join(f"{n} ({v.dtype})" for n, v in ds.items()) or "no variables",
+        needed=f"floating-point values along {axes.latitude!r} and {axes.longitude!r}",
+        hint="select the variables of a field, or ds.astype('float32')",
+    )
 
 
 def _read(obj: Any, card: Card, level: Any) -> Fields:

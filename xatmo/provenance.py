@@ -24,7 +24,7 @@ def sign(
     result: _Result,
     *,
     verb: str,
-    card: Card,
+    card: Card | None,
     arguments: Mapping[str, Any],
     attrs: Mapping[str, Any],
     notes: tuple[str, ...] = (),
@@ -38,8 +38,9 @@ def sign(
         Attributes it has are replaced.
     verb : str
         What was called.
-    card : Card
-        The model's name, version and sha256 go into the attributes.
+    card : Card or None
+        The model's name, version and sha256 go into the attributes; None if no model
+        had a part in it.
     arguments : mapping
         Of the call; None is left out.
     attrs : mapping
@@ -56,12 +57,12 @@ def sign(
     """
     from xatmo import __version__
 
-    model = f"{card.name} {card.version}"
-    said = {"model": card.name, **arguments}
+    said = {**({"model": card.name} if card else {}), **arguments}
     call = ", ".join(f"{k}={v!r}" for k, v in said.items() if v is not None)
     now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    line = f"{now} xatmo {__version__}: {verb}({call}) sha256={card.weights.sha256}"
-    own = _own_constants(card)
+    line = f"{now} xatmo {__version__}: {verb}({call})"
+    line += f" sha256={card.weights.sha256}" if card else ""
+    own = _own_constants(card) if card else {}
     line += (
         f" with normalisation fitted to the user's data at {', '.join(own)}"
         if own
@@ -69,13 +70,19 @@ def sign(
     )
     result.attrs = {
         **attrs,
-        "xatmo_model": model,
-        "xatmo_model_sha256": card.weights.sha256,
+        **(_of_model(card) if card else {}),
         **({"xatmo_normalization": json.dumps(own, ensure_ascii=False)} if own else {}),
         **({"comment": "; ".join(notes)} if notes else {}),
         "history": f"{history}\n{line}" if history else line,
     }
     return result
+
+
+def _of_model(card: Card) -> dict[str, str]:
+    return {
+        "xatmo_model": f"{card.name} {card.version}",
+        "xatmo_model_sha256": card.weights.sha256,
+    }
 
 
 def _own_constants(card: Card) -> dict[str, dict[str, Any]]:

@@ -123,7 +123,8 @@ def _verbs(card: Card) -> str:
     verbs = list(card.capabilities)
     if "distance" in verbs and card.time is not None and card.time.lags:
         verbs.append("predictability")
-    return ", ".join(f".{verb}()" for verb in verbs)
+    said = ", ".join(f".{verb}()" for verb in verbs)
+    return said if card.inputs else f"{said}, whatever the fields are"
 
 
 def _reason(error: AtmoError | None) -> str:

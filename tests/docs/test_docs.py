@@ -53,6 +53,9 @@ def _page(site: Path, name: str) -> str:
         "05_atmodist_loss",
         "08_hurricane_finer",
         "09_realizations",
+        "10_six_gaps",
+        "11_spread_and_error",
+        "12_global_mean_with_half_gone",
     ],
 )
 def test_gallery_pages_have_a_figure(site, name):
@@ -71,7 +74,10 @@ def test_the_gallery_tells_nothing_about_this_machine(site):
 
 
 @pytest.mark.parametrize("kind", ["Dataset", "DataArray", "DataTree"])
-@pytest.mark.parametrize("verb", ["embed", "distance", "predictability", "summary"])
+@pytest.mark.parametrize(
+    "verb",
+    ["embed", "distance", "downscale", "infill", "predictability", "summary"],
+)
 def test_accessor_pages(site, kind, verb):
     page = _page(site, f"reference/generated/xarray.{kind}.atmo.{verb}")
     assert f"{kind}.atmo." in page

@@ -42,7 +42,15 @@ def test_docstring(test):
 
 @pytest.mark.parametrize(
     "verb",
-    ["embed", "distance", "downscale", "predictability", "open_sample", "set_options"],
+    [
+        "embed",
+        "distance",
+        "downscale",
+        "infill",
+        "predictability",
+        "open_sample",
+        "set_options",
+    ],
 )
 def test_public_functions_have_examples(verb):
     assert any(test.name.endswith(f".{verb}") for test in TESTS)

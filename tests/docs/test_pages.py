@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import xatmo
 from xatmo.training.recipe import read_recipe
 
+ROOT = Path(__file__).parents[2]
 PAGES = [
     "docs/index.md",
     "docs/howto/your_data.md",
@@ -16,9 +19,11 @@ PAGES = [
     "docs/howto/evaluate.md",
     "docs/howto/metrics.md",
     *(["docs/howto/downscale.md"] if xatmo.list_models("downscale") else []),
+    *(["docs/howto/infill.md"] if xatmo.list_models("infill") else []),
     "docs/howto/predictability.md",
     "docs/howto/loss.md",
     "docs/explanation/downscaling.md",
+    "docs/explanation/infilling.md",
 ]
 
 
@@ -29,8 +34,8 @@ def test_python_blocks_run(run_page, page):
 
 def test_the_recipe_in_the_guide_is_a_recipe(page_blocks, tmp_path):
     blocks = (b.body for b in page_blocks("docs/howto/train.md") if b.kind == "toml")
-    path, finer = tmp_path / "mine.toml", tmp_path / "finer.toml"
-    for file, text in zip((path, finer), blocks, strict=True):
+    path, finer, gaps = (tmp_path / f"{n}.toml" for n in ("mine", "finer", "gaps"))
+    for file, text in zip((path, finer, gaps), blocks, strict=True):
         file.write_text(text, "utf-8")
     recipe = read_recipe(path)
     assert recipe.name == "atmodist-mine"
@@ -42,3 +47,9 @@ def test_the_recipe_in_the_guide_is_a_recipe(page_blocks, tmp_path):
     from xatmo.training.downscale.recipe import read_recipe as read_downscale
 
     assert read_downscale(finer).init_from == "downscale-winds"
+    from xatmo.training.infill.recipe import read_recipe as read_infill
+
+    filler = read_infill(gaps)
+    assert filler.init_from == "infill-small"
+    released = read_infill(ROOT / "train" / "infill" / "recipe.toml")
+    assert filler.network == released.network

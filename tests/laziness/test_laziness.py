@@ -26,10 +26,12 @@ _HOUR = np.timedelta64(1, "h")
         lambda ds: ds.atmo.predictability(xatmo.load_model().card.time.lags[0] * _HOUR),
         lambda ds: ds.atmo.downscale(model="tiny", realizations=3),
         lambda ds: ds.chunk(latitude=9).atmo.downscale(model="tiny", conserve=False),
+        lambda ds: ds.atmo.infill("tiny-infill"),
+        lambda ds: ds.chunk(latitude=9).atmo.infill(),
         lambda ds: repr(ds.atmo),
     ],
 )
-@pytest.mark.usefixtures("refiners")
+@pytest.mark.usefixtures("refiners", "infiller")
 def test_nothing_runs_before_compute(winds, verb):
     with count_forwards() as counted, raise_if_computes():
         verb(winds.chunk(time=2))
@@ -132,3 +134,16 @@ def test_options_are_those_of_the_call(winds):
     with count_forwards() as counted:
         z.compute()
     assert counted.calls == 2  # five fields in batches of three
+
+
+def test_the_graph_of_a_long_series_is_small(winds, infiller, monkeypatch):
+    """Plan and recipe stand in it once; a task for each piece knows its neighbours."""
+    from xatmo.engine import gaps
+
+    monkeypatch.setattr(gaps, "TASK_POINTS", 1)
+    ds = winds[["u10"]].isel(time=np.zeros(2000, int)).drop_vars("time").chunk(time=50)
+    filled = ds.atmo.infill("tiny-infill").u10
+    with_data = len(cloudpickle.dumps(dict(filled.__dask_graph__())))
+    data = len(cloudpickle.dumps(dict(ds.__dask_graph__())))
+    assert with_data - data < 1_500_000
+    assert len(filled.__dask_graph__()) < 500 * 12

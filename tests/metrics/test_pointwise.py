@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from xatmo import errors
-from xatmo.metrics import bias, mae, rmse
+from xatmo.metrics import bias, mae, rmse, standard_deviation_ratio
 
 
 def _field(values, lat=(0.0, 60.0), lon=(0.0, 1.0)):
@@ -125,3 +125,50 @@ def test_a_dataset_against_an_array():
         mae(x.to_dataset(), x)
     with pytest.raises(errors.AlignmentError, match=r"(?s)no variable in comm.*u and"):
         mae(x.to_dataset(), x.to_dataset(name="w"))
+
+
+# --- The standard deviation ---
+
+
+def test_the_ratio_of_standard_deviations():
+    rng = np.random.default_rng(0)
+    truth = _field(rng.normal(size=(2, 2)))
+    for factor in (0.0, 0.5, 3.0):
+        ratio = standard_deviation_ratio(5 - factor * truth, truth)
+        assert ratio.item() == pytest.approx(factor)
+    assert ratio.attrs["units"] == "1"
+    assert np.isnan(standard_deviation_ratio(truth, truth * 0).item())
+
+
+def test_deviations_are_weighted_by_area():
+    lat = np.arange(-89.5, 90)
+    truth = _field(np.zeros((180, 2)), lat) + np.sin(
+        np.deg2rad(xr.DataArray(lat, dims="lat"))
+    )
+    estimate = truth**2
+    # The variance of sin² over the sphere is 1/5 - 1/9, that of sin 1/3.
+    ratio = standard_deviation_ratio(estimate, truth).item()
+    assert ratio == pytest.approx(((1 / 5 - 1 / 9) * 3) ** 0.5, rel=1e-3)
+    even = standard_deviation_ratio(estimate, truth, weighted=False).item()
+    assert even == pytest.approx(0.5, rel=1e-3)
+
+
+def test_deviations_are_those_of_complete_pairs():
+    truth = _field([[0, np.nan], [2, 4]])
+    estimate = _field([[0, 100], [1, np.nan]])
+    ratio = standard_deviation_ratio(estimate, truth, weighted=False)
+    assert ratio.item() == pytest.approx(0.5)
+    along = standard_deviation_ratio(estimate, truth, "lat", weighted=False)
+    np.testing.assert_array_equal(along, [0.5, np.nan])
+
+
+@pytest.mark.parametrize("score", [rmse, mae, bias, standard_deviation_ratio])
+def test_scores_inside_gaps_alone(score):
+    rng = np.random.default_rng(0)
+    truth = _field(rng.normal(size=(20, 30)), np.arange(20.0), np.arange(30.0))
+    gaps = _field(rng.random(truth.shape) < 0.3, truth.lat, truth.lon).astype(bool)
+    filled = truth.where(~gaps, 2 * truth + 1)
+    inside = score(filled, truth.where(gaps), weighted=False).item()
+    cells = [xr.DataArray(x.values[gaps.values], dims="x") for x in (filled, truth)]
+    assert inside == pytest.approx(score(*cells, "x").item())
+    assert inside != pytest.approx(score(filled, truth, weighted=False).item())

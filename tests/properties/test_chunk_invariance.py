@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import xatmo
-from xatmo.engine import finer
+from xatmo.engine import finer, gaps
 from xatmo.testing import synthetic_winds
+from xatmo.testing.gaps import with_gaps
 
 _WINDS = synthetic_winds(4, np.arange(55.0, 22.0, -1.0), np.arange(340.0, 374.0))
 _DIMS = ("time", "latitude", "longitude")
@@ -21,9 +22,9 @@ examples = settings(
 
 
 @st.composite
-def presentations(draw: st.DrawFn) -> xr.Dataset:
+def presentations(draw: st.DrawFn, winds: xr.Dataset = _WINDS) -> xr.Dataset:
     """The same winds in some order, orientation, longitude convention and chunking."""
-    ds = _WINDS.transpose(*draw(st.permutations(_DIMS)))
+    ds = winds.transpose(*draw(st.permutations(_DIMS)))
     if draw(st.booleans()):
         ds = ds.isel(latitude=slice(None, None, -1))
     if draw(st.booleans()):
@@ -117,6 +118,32 @@ def test_downscale(ds, tile, refined):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
         np.testing.assert_allclose(a.latitude, b.latitude)
         np.testing.assert_allclose(a.longitude, b.longitude)
+
+
+_HOLED = with_gaps(_WINDS, "clouds", scale=4, duration=1)
+
+
+@pytest.fixture(scope="module")
+def whole(infiller) -> xr.Dataset:
+    return _HOLED.atmo.infill("tiny-infill")
+
+
+@settings(examples, max_examples=60)
+@given(data=st.data(), tile=st.sampled_from([1, 2**20]))
+def test_infill(data, tile, whole):
+    """In any chunks, order and orientation, and in tiles; observed cells to the bit."""
+    ds = data.draw(presentations(_HOLED))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gaps, "TILE_POINTS", tile)
+        lazy = ds.atmo.infill("tiny-infill")
+        assert lazy.u10.dims == ds.u10.dims
+        assert lazy.u10.chunks == ds.u10.chunks
+        got = lazy.compute(scheduler="sync")
+    for name in whole:
+        a, b = (_canonical(d[name]) for d in (got, whole))
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+    seen = ds.u10.notnull().compute()
+    np.testing.assert_array_equal(got.u10.where(seen), ds.u10)
 
 
 @pytest.mark.parametrize("scheduler", ["threads", "sync"])

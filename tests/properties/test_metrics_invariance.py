@@ -35,6 +35,12 @@ TWO = {
     "bias": metrics.bias,
     "wasserstein": lambda x, y: metrics.wasserstein(x, y, dim=None),
     "power_ratio": metrics.power_ratio,
+    "standard_deviation_ratio": metrics.standard_deviation_ratio,
+    "gap_spectrum_ratio": lambda x, y: metrics.gap_spectrum_ratio(x, y, y > 0),
+    "crps_normal": lambda x, y: metrics.crps_normal(x, 1 + abs(x), y),
+    "spread_ratio": lambda x, y: metrics.spread_ratio(x, 1 + abs(x), y),
+    "spread_error_curve": lambda x, y: metrics.spread_error_curve(x, 1 + abs(x), y, 3),
+    "spread_error_slope": lambda x, y: metrics.spread_error_slope(x, 1 + abs(x), y, 3),
 }
 ENSEMBLES = {
     "crps": metrics.crps,

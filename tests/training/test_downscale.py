@@ -16,7 +16,8 @@ from xatmo import errors
 from xatmo.cli import main
 from xatmo.nets.generator import Generator
 from xatmo.nets.resample import block_mean
-from xatmo.training.downscale.adversarial import AdversarialDownscaler, AtmoDistContent
+from xatmo.training.content import AtmoDistContent
+from xatmo.training.downscale.adversarial import AdversarialDownscaler
 from xatmo.training.downscale.calibrate import fit_noise_scale, scale_noise
 from xatmo.training.downscale.crops import CropSampler
 from xatmo.training.downscale.losses import (

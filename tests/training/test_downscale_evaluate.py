@@ -20,10 +20,11 @@ from xatmo.training.downscale.estimates import Network
 from xatmo.training.downscale.evaluate import evaluate
 from xatmo.training.downscale.figures import save_figures
 from xatmo.training.downscale.page import score_page
-from xatmo.training.downscale.release import draft_model, drafts, release
+from xatmo.training.downscale.release import draft_model, release
 from xatmo.training.downscale.statistics import ratio_interval
 from xatmo.training.downscale.truth import Truth
 from xatmo.training.recipe import Source
+from xatmo.training.release import drafts
 from xatmo.training.rescore import keyed
 from xatmo.training.run import train
 

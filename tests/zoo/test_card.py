@@ -298,3 +298,40 @@ def test_toml_has_no_form_for_some_values():
         tables.dumps({"a": [None]})
     with pytest.raises(TypeError, match="A TOML key is a text, not 3"):
         tables.dumps({3: 1})
+
+
+@pytest.fixture
+def any_field(values):
+    """Contents of a card whose network fills gaps in whatever it gets."""
+    contents = values(capabilities=["infill"])
+    for key in ("inputs", "levels", "time", "layers", "distance"):
+        del contents[key]
+    return {**contents, "normalization": {"kind": "none"}}
+
+
+def test_a_network_that_fills_gaps_reads_anything(any_field):
+    card_ = parse_card(any_field)
+    assert card_.inputs == card_.levels == ()
+    assert card_.infill == card.Infill(radius=64, factor=1.0)
+    told = {"radius": 30, "factor": 1.2, "seen": {"kurtosis": [-1.0, 9.0]}}
+    card_ = parse_card({**any_field, "infill": told})
+    assert card_.infill == card.Infill(30, 1.2, {"kurtosis": (-1.0, 9.0)})
+    again = parse_card(tomllib.loads(card_.to_toml()))
+    assert again == card_
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "match"),
+    [
+        (("capabilities",), ["infill", "embed"], r"'inputs' is missing|'layers' is"),
+        (("normalization", "kind"), "zscore", r"(?s)kind.*'none'"),
+        (("grid", "halo"), "global", r"(?s)'grid'.*finite halo"),
+        (("infill",), {"radius": 0}, r"'infill\.radius'"),
+        (("infill",), {"factor": 0.0}, r"(?s)'infill\.factor'.*above 0"),
+        (("infill",), {"radus": 3}, r"(?s)radus.*did you mean radius"),
+        (("infill",), {"seen": {"x": [1.0]}}, r"(?s)infill\.seen\.x.*exactly 2"),
+    ],
+)
+def test_a_card_without_inputs_is_checked(any_field, path, value, match):
+    with pytest.raises(CardError, match=match):
+        parse_card(changed(any_field, path, value))

@@ -172,8 +172,7 @@ def missing_values(bad: np.ndarray, call: Call, start: int) -> MissingValuesErro
         found=f"{int(bad.any(axis=1).sum())} of {len(bad)} fields with missing values "
         f"in one batch, the first of them number {first} of its chunk (from 0)",
         needed="finite numbers everywhere",
-        hint="fill the gaps first, e.g. with ds.interpolate_na('longitude') (or with "
-        "ds.atmo.infill(), once a model for it is released), or use "
+        hint="fill the gaps first: ds.atmo.infill(); or use "
         "xatmo.set_options(missing='propagate') to get NaN in their place",
     )
 

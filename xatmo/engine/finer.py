@@ -20,7 +20,7 @@ from xatmo.engine import worker
 from xatmo.engine.batch import Call, in_batches, missing_values
 from xatmo.engine.plan import cut_alike, joined, merge
 
-__all__ = ["Finer", "apply_finer"]
+__all__ = ["Finer", "apply_finer", "near"]
 
 # Points of the input that the network sees at a time: 150 MB with 64 features.
 TILE_POINTS = 2**17
@@ -361,12 +361,12 @@ def _own(
         fine = with_means(fine, own, f, band.kept)
     if gaps is not None:
         # As far as a gap was seen the numbers mean nothing, whatever the chunks.
-        near = _near(gaps, finer.halo)[:, band.rows, band.columns]
-        fine = np.where(near.repeat(f, -2).repeat(f, -1)[:, None], np.nan, fine)
+        close = near(gaps, finer.halo)[:, band.rows, band.columns]
+        fine = np.where(close.repeat(f, -2).repeat(f, -1)[:, None], np.nan, fine)
     return fine[..., band.kept, :]
 
 
-def _near(gaps: np.ndarray, halo: int) -> np.ndarray:
+def near(gaps: np.ndarray, halo: int) -> np.ndarray:
     """Whether there is a gap within ``halo`` rows and columns: (n, h, w)."""
     for axis in (1, 2):
         size = gaps.shape[axis]

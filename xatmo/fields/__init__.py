@@ -13,11 +13,11 @@ from xatmo.fields.finer import (
     to_user_units,
 )
 from xatmo.fields.grid import Grid, area_weights, cell_coordinates, read_grid
-from xatmo.fields.inputs import as_dataset
+from xatmo.fields.inputs import as_dataset, unpack
 from xatmo.fields.land import land_share, land_share_of_cells
 from xatmo.fields.levels import Level
 from xatmo.fields.names import Found, find_quantities
-from xatmo.fields.orientation import from_canonical, to_canonical
+from xatmo.fields.orientation import from_canonical, reorder, to_canonical
 from xatmo.fields.recognise import Recognised, recognise
 from xatmo.fields.units import convert
 from xatmo.fields.winds import vorticity_divergence
@@ -46,10 +46,12 @@ __all__ = [
     "read",
     "read_grid",
     "recognise",
+    "reorder",
     "restore",
     "restore_fine",
     "to_canonical",
     "to_user",
     "to_user_units",
+    "unpack",
     "vorticity_divergence",
 ]

@@ -15,9 +15,20 @@ from xatmo.metrics.ensembles import (
 )
 from xatmo.metrics.pairs import by_lag, lag_hours, pairwise_rmse
 from xatmo.metrics.places import at_cities, cities
-from xatmo.metrics.pointwise import bias, mae, rmse
-from xatmo.metrics.spectra import patch_spectrum, power_ratio, zonal_spectrum
+from xatmo.metrics.pointwise import bias, mae, rmse, standard_deviation_ratio
+from xatmo.metrics.spectra import (
+    gap_spectrum_ratio,
+    patch_spectrum,
+    power_ratio,
+    zonal_spectrum,
+)
 from xatmo.metrics.structure import semivariogram, total_variation
+from xatmo.metrics.uncertain import (
+    crps_normal,
+    spread_error_curve,
+    spread_error_slope,
+    spread_ratio,
+)
 
 __all__ = [
     "at_cities",
@@ -25,7 +36,9 @@ __all__ = [
     "by_lag",
     "cities",
     "crps",
+    "crps_normal",
     "flatness",
+    "gap_spectrum_ratio",
     "kinetic_energy_spectrum",
     "lag_hours",
     "mae",
@@ -37,7 +50,11 @@ __all__ = [
     "rmse",
     "semivariogram",
     "spread",
+    "spread_error_curve",
     "spread_error_ratio",
+    "spread_error_slope",
+    "spread_ratio",
+    "standard_deviation_ratio",
     "total_variation",
     "wasserstein",
     "zonal_spectrum",

@@ -9,7 +9,7 @@ import xarray as xr
 
 from xatmo.metrics.common import Dims, aligned, each_variable, scored, weighted_mean
 
-__all__ = ["bias", "mae", "rmse"]
+__all__ = ["bias", "mae", "rmse", "standard_deviation_ratio"]
 
 
 @each_variable
@@ -34,7 +34,8 @@ def rmse(
     -------
     DataArray or Dataset
         In the units of the field; lazy if the data are. Points where either has no
-        value are left out; NaN where nothing is left.
+        value are left out; NaN where nothing is left. So some of the points are scored
+        by ``rmse(estimate, truth.where(gaps))``, here and in all other metrics.
 
     Raises
     ------
@@ -101,3 +102,36 @@ def bias(
     estimate, truth = aligned(estimate, truth)
     score = weighted_mean(estimate.astype(np.float64) - truth, dim, weighted)
     return scored("mean error (estimate minus truth)", score, truth, "{}")
+
+
+@each_variable
+def standard_deviation_ratio(
+    estimate: Any, truth: Any, dim: Dims = None, *, weighted: bool = True
+) -> xr.DataArray:
+    """Standard deviation of an estimate over the truth's: below 1 if it is too smooth.
+
+    Parameters and errors as for :func:`rmse`.
+
+    Returns
+    -------
+    DataArray or Dataset
+        Deviations are from the mean over ``dim``, at points where both have values;
+        NaN where the truth has no deviation.
+
+    Examples
+    --------
+    >>> import xatmo
+    >>> from xatmo import metrics
+    >>> u = xatmo.open_sample().u
+    >>> metrics.standard_deviation_ratio(0.8 * u + 3, u).round(3).item()
+    0.8
+    """
+    estimate, truth = aligned(estimate, truth)
+    both = estimate.notnull() & truth.notnull()
+    variances = []
+    for field in (estimate, truth):
+        values = field.astype(np.float64).where(both)
+        away = (values - weighted_mean(values, dim, weighted)) ** 2
+        variances.append(weighted_mean(away, dim, weighted))
+    score = (variances[0] / variances[1].where(variances[1] > 0)) ** 0.5
+    return scored("standard deviation over the truth's", score, truth, "1")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 ARCHITECTURES: dict[str, str] = {
     "atmodist": "xatmo.nets.atmodist:AtmoDist",
+    "autoencoder": "xatmo.nets.autoencoder:AutoencoderSmall",
     "generator": "xatmo.nets.generator:Generator",
+    "infiller": "xatmo.nets.infiller:Infiller",
 }
 """What a model card calls its architecture, and the class that builds it."""

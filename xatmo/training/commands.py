@@ -9,7 +9,7 @@ import argparse
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ def add_train(commands: Commands) -> None:
 def _train(arguments: argparse.Namespace) -> int:
     _need_training_packages()
     from xatmo.training.logs import summary, without_chatter
+    from xatmo.training.recipe import task
     from xatmo.training.run import train
 
     with without_chatter():
@@ -64,7 +65,9 @@ def _train(arguments: argparse.Namespace) -> int:
     print(summary(folder))
     out = "" if arguments.out == "runs" else f" --out {arguments.out}"
     release = f"next: xatmo release {arguments.recipe}{out}"
-    if arguments.data:
+    if task(arguments.recipe) == "hole":
+        release = f"next: xatmo compare {arguments.recipe} OTHER_RECIPE{out}"
+    elif arguments.data:
         release = "to release a model of these data, name them in a recipe of their own"
     print(release)
     return 0
@@ -82,36 +85,53 @@ def add_release(commands: Commands) -> None:
     )
     parser.add_argument("--pairs", type=int, default=24_000, help="per data set")
     parser.add_argument("--triplets", type=int, default=12_000, help="per data set")
-    _add_of_downscaling(parser)
+    _add_of_fields(parser)
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(handler=_release)
 
 
 def _release(arguments: argparse.Namespace) -> int:
     _need_training_packages()
+    from importlib import import_module
     from pathlib import Path
 
     from xatmo.training.recipe import read_toml, task
 
     recipe, models = Path(arguments.recipe), Path(arguments.models)
+    if task(recipe) == "hole":
+        raise _not_released(recipe)
+    kind = task(recipe)
     said: dict[str, Any] = {"out": arguments.out, "progress": not arguments.quiet}
-    if task(recipe) == "downscale":
-        from xatmo.training.downscale import release as of_task
-
-        release: Callable[..., Path] = of_task.release
-        rescore: Callable[..., Path] = of_task.rescore
-        said |= {"realizations": arguments.realizations}
-    else:
-        from xatmo.training.release import release
-        from xatmo.training.rescore import rescore
-
-        said |= {"pairs": arguments.pairs, "triplets": arguments.triplets}
+    said |= {key: getattr(arguments, key) for key in _ASKED[kind]}
+    below = "" if kind == "pairs" else f".{kind}"
+    of_task = import_module(f"xatmo.training{below}.release")
     if arguments.scores_only:
-        folder = rescore(models / read_toml(recipe)["name"], recipe, **said)
-        print(f"scored {folder}")
+        of_scores = import_module("xatmo.training.rescore") if not below else of_task
+        name = read_toml(recipe)["name"]
+        print(f"scored {of_scores.rescore(models / name, recipe, **said)}")
         return 0
-    print(f"released {release(recipe, models=models, **said)}")
+    print(f"released {of_task.release(recipe, models=models, **said)}")
     return 0
+
+
+# Arguments of the commands that a task's scores are made with.
+_ASKED = {
+    "pairs": ("pairs", "triplets"),
+    "downscale": ("realizations",),
+    "infill": ("times",),
+}
+
+
+def _not_released(recipe: Path) -> AtmoError:
+    from xatmo.errors import OptionError
+
+    msg = f"{recipe} trains a network that fills one hole alone: it is no model."
+    return OptionError(
+        msg,
+        found='task = "hole"',
+        needed="a recipe of another task",
+        hint=f"xatmo compare {recipe} ..., to score it beside others",
+    )
 
 
 def add_evaluate(commands: Commands) -> None:
@@ -131,13 +151,14 @@ def add_evaluate(commands: Commands) -> None:
     )
     parser.add_argument("--pairs", type=int, default=24_000, help="default: 24000")
     parser.add_argument("--triplets", type=int, default=12_000, help="default: 12000")
-    _add_of_downscaling(parser)
+    _add_of_fields(parser)
+    _add_quantity(parser)
     parser.add_argument(
         "--against",
         nargs="+",
         default=(),
         metavar="NAME",
-        help="score other models that downscale as well",
+        help="score other models that downscale or infill as well",
     )
     parser.add_argument("--seed", type=int, default=7, help="of the draws; default: 7")
     parser.add_argument("--json", help="write all numbers to this file")
@@ -153,8 +174,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     _need_training_packages("scipy")
     from xatmo.zoo import get_card
 
-    if "downscale" in get_card(arguments.model).capabilities:
-        return _evaluate_downscaling(arguments)
+    able = get_card(arguments.model).capabilities
+    for kind in ("downscale", "infill"):
+        if kind in able:
+            return _evaluate_fields(arguments, kind)
     from xatmo.training.evaluate import evaluate
     from xatmo.training.modelpage import score_page
     from xatmo.training.recipe import Source
@@ -180,35 +203,37 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _evaluate_downscaling(arguments: argparse.Namespace) -> int:
+def _evaluate_fields(arguments: argparse.Namespace, kind: str) -> int:
+    from importlib import import_module
     from pathlib import Path
 
-    from xatmo.training.downscale.evaluate import evaluate
-    from xatmo.training.downscale.page import score_page
     from xatmo.training.rescore import keyed
 
+    of_task, page = (
+        import_module(f"xatmo.training.{kind}.{part}") for part in ("evaluate", "page")
+    )
+    said = {key: getattr(arguments, key) for key in _ASKED[kind]}
     results: dict[str, Any] = {}
     for key, source in keyed(_sources(arguments)):
         with _with_notes():
-            scores = evaluate(
+            scores = of_task.evaluate(
                 [arguments.model, *arguments.against],
                 source,
-                realizations=arguments.realizations,
+                **said,
                 folder=arguments.out,
                 seed=arguments.seed,
                 progress=not arguments.quiet,
             )
-        print(score_page(scores))
+        print(page.score_page(scores))
         results[key] = scores
     several = len(results) > 1
     if arguments.figures:
-        from xatmo.training.downscale.figures import save_figures
-
+        save_figures = import_module(f"xatmo.training.{kind}.figures").save_figures
         for key, scores in results.items():
             folder = Path(arguments.figures, key if several else "")
             _print_written(save_figures(scores, folder))
     for scores in results.values():
-        scores.pop("example")  # maps, for a figure alone
+        scores.pop(of_task.EXAMPLE)  # maps, for a figure alone
     _write_json(arguments.json, results if several else scores)
     return 0
 
@@ -218,6 +243,7 @@ def _sources(arguments: argparse.Namespace) -> list[Any]:
 
     keys = ("start", "end", "level", "coarsen")
     said = {key: getattr(arguments, key) for key in keys}
+    said["quantities"] = tuple(arguments.quantity)
     return [Source(path, **said) for path in arguments.data]
 
 
@@ -248,14 +274,21 @@ def _write_json(path: str | None, values: Any) -> None:
         _print_written([path])
 
 
-def _add_of_downscaling(parser: argparse.ArgumentParser) -> None:
+def _add_of_fields(parser: argparse.ArgumentParser) -> None:
     text = "of networks that draw them; default: 8"
     parser.add_argument("--realizations", type=int, default=8, help=text)
+    text = "so many are scored, of networks that fill gaps"
+    parser.add_argument("--times", type=int, help=text)
+
+
+def _add_quantity(parser: argparse.ArgumentParser) -> None:
+    text = "standard names of what to fill gaps in; all that is recognised if none"
+    parser.add_argument("--quantity", nargs="+", default=(), metavar="NAME", help=text)
 
 
 def add_compare(commands: Commands) -> None:
     """Add ``xatmo compare RECIPE...``."""
-    text = "train networks that downscale, and score them on the same data"
+    text = "train networks of one task, and score them on the same data"
     parser = commands.add_parser("compare", help=text, description=text.capitalize())
     parser.add_argument("recipes", metavar="RECIPE", nargs="+", help="in this order")
     text = "score on these; the recipes' evaluation data if none"
@@ -266,8 +299,9 @@ def add_compare(commands: Commands) -> None:
     parser.add_argument(
         "--coarsen", type=int, default=1, help="block means of so many rows and columns"
     )
-    _add_of_downscaling(parser)
-    parser.add_argument("--seed", type=int, default=7, help="of the noise; default: 7")
+    _add_of_fields(parser)
+    _add_quantity(parser)
+    parser.add_argument("--seed", type=int, default=7, help="of draws; default: 7")
     parser.add_argument("--json", help="write all numbers to this file")
     parser.add_argument("--markdown", help="write the tables to this file")
     text = "write the tables for a recipe's `comparison` to this file"
@@ -279,41 +313,38 @@ def add_compare(commands: Commands) -> None:
 
 def _compare(arguments: argparse.Namespace) -> int:
     _need_training_packages()
-    from xatmo.training.downscale.compare import (
-        compare,
-        comparison_page,
-        comparison_tables,
-        without_maps,
-    )
+    from importlib import import_module
+
     from xatmo.training.logs import without_chatter
+    from xatmo.training.recipe import task
     from xatmo.zoo.files import draft
 
+    said: dict[str, Any] = {"data": _sources(arguments), "out": arguments.out}
+    said["progress"] = not arguments.quiet
+    first = task(arguments.recipes[0])
+    kind = first if first in ("hole", "infill") else "downscale"
+    if kind != "hole":
+        said |= {key: getattr(arguments, key) for key in (*_ASKED[kind], "seed")}
+    of_task = import_module(f"xatmo.training.{kind}.compare")
     try:
         with without_chatter():
-            result = compare(
-                arguments.recipes,
-                data=_sources(arguments),
-                out=arguments.out,
-                realizations=arguments.realizations,
-                seed=arguments.seed,
-                progress=not arguments.quiet,
-            )
+            result = of_task.compare(arguments.recipes, **said)
     except AtmoError as error:
         raise _as_arguments(error) from error
-    page = comparison_page(result)
+    page = of_task.comparison_page(result)
     print(page)
     if arguments.markdown:
         with draft(arguments.markdown) as file:
             file.write_text(page, "utf-8")
         _print_written([arguments.markdown])
-    _write_json(arguments.json, without_maps(result))
-    _write_json(arguments.table, comparison_tables(result))
+    _write_json(arguments.json, of_task.without_maps(result))
+    _write_json(arguments.table, of_task.comparison_tables(result))
     return 0
 
 
 def _as_arguments(error: AtmoError) -> AtmoError:
     """The same error, whose way out is an argument of the command."""
-    names = "level|coarsen|pairs|triplets|realizations"
+    names = "level|coarsen|pairs|triplets|realizations|times"
     wanted = rf"""(?<![\w.])({names})=\[?("[^"]*"|\d+)[^,)\s]*"""
     hint = re.sub(wanted, r"--\1 \2", error.hint)
     return type(error)(error.problem, found=error.found, needed=error.needed, hint=hint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ __all__ = [
     "curves_figure",
     "learning_figure",
     "ordering_figure",
+    "panels_figure",
     "save_figure",
     "save_figures",
     "save_learning",
@@ -191,6 +192,30 @@ def learning_figure(curve: Sequence[dict[str, Any]]) -> Figure:
         ax.set_title(title, fontsize=10, loc="left")
         ax.grid(alpha=0.25)
     axes[0].legend(frameon=False, fontsize=8)
+    return fig
+
+
+def panels_figure(
+    curve: Sequence[dict[str, Any]],
+    parts: Mapping[str, Sequence[str]],
+    names: Mapping[str, str],
+) -> Figure:
+    """What a run has logged by epoch: a panel for each part, a line for each key."""
+    colours = (_BLUE, _RED, "#3a7d44", "#7b4b94")
+    fig = figure(figsize=(9.5, 2.7), layout="constrained")
+    for ax, (title, keys) in zip(
+        fig.subplots(1, len(parts)), parts.items(), strict=True
+    ):
+        for key, colour in zip(keys, colours, strict=False):
+            rows = [r for r in curve if r.get(key) is not None]
+            epochs, values = ([r[k] for r in rows] for k in ("epoch", key))
+            label = names.get(key, key)
+            ax.plot(epochs, values, color=colour, marker=".", label=label)
+        ax.set_xlabel("epoch")
+        ax.set_title(title, fontsize=10, loc="left")
+        ax.grid(alpha=0.25)
+        if len(keys) > 1:
+            ax.legend(frameon=False, fontsize=8)
     return fig
 
 

@@ -51,7 +51,28 @@ _COLUMNS = {
         "learning_rate": "lr",
         "crops_per_second": "crops_per_second",
     },
+    "hole": {
+        "train_loss": "train_loss",
+        "train_mse": "train_mse",
+        "train_content": "train_content",
+        "val_rmse": "val_rmse",
+        "val_std": "val_std",
+        "learning_rate": "lr",
+        "crops_per_second": "crops_per_second",
+    },
+    "infill": {
+        "train_loss": "train_loss",
+        "train_crps": "train_crps",
+        "train_mse": "train_mse",
+        "train_atmodist": "train_atmodist",
+        "val_rmse": "val_rmse",
+        "val_crps": "val_crps",
+        "val_spread_error": "val_spread_error",
+        "learning_rate": "lr",
+        "pieces_per_second": "pieces_per_second",
+    },
 }
+_UNITS = {"pairs": "pairs", "infill": "pieces"}  # of the others: crops
 
 
 class Throughput(Callback):
@@ -82,7 +103,7 @@ class Throughput(Callback):
         batch_idx: int,
     ) -> None:
         """Count the samples of all processes."""
-        self._samples += len(batch["level"]) * trainer.world_size
+        self._samples += len(next(iter(batch.values()))) * trainer.world_size
         self._end = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -148,7 +169,7 @@ def summary(folder: str | Path) -> str:
         return f"nothing was trained in {folder}"
     parts = [f"{len(curve)} epoch" + "s" * (len(curve) > 1)]
     task = _task(Path(folder))
-    unit = "pairs" if task == "pairs" else "crops"
+    unit = _UNITS.get(task, "crops")
     rates = [e[f"{unit}_per_second"] for e in curve if e[f"{unit}_per_second"]]
     if rates:
         parts.append(f"{sorted(rates)[len(rates) // 2]:.0f} {unit}/s")
@@ -172,7 +193,12 @@ def _skill(curve: list[dict[str, Any]]) -> list[str]:
     if not scored:
         return [f"training loss {curve[-1]['train_loss']:.3g}"]
     last = scored[-1]
+    if "val_std" in last:
+        told = f"held-out RMSE {last['val_rmse']:.3g} in the hole"
+        return [told, f"{last['val_std']:.2f} of the standard deviation"]
     scores = f"held-out RMSE {last['val_rmse']:.3g} and CRPS {last['val_crps']:.3g}"
+    if "val_spread_error" in last:
+        return [scores, f"spread over error {last['val_spread_error']:.2f}"]
     return [scores, f"{last['val_power']:.2f} of the fine scales' power"]
 
 

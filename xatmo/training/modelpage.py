@@ -9,6 +9,7 @@ from xatmo.training.scores.spaces import LABELS
 from xatmo.zoo import Card
 
 __all__ = [
+    "assembled",
     "comparison",
     "facts",
     "figure_link",
@@ -55,21 +56,41 @@ def model_page(
     comparisons : sequence of dict, optional
         Tables: ``title``, ``columns``, ``rows``, ``note``.
     """
+    head = [_use(card), facts(card), _reading(scores)]
+    head += ["## Scores", _how_measured(card, recipe)]
+    told = {key: score_page(table) for key, table in scores.items()}
+    learnt = _learning(curve) if curve else ""
+    return assembled(card, head, told, learnt, figures, comparisons)
+
+
+def assembled(
+    card: Card,
+    head: Sequence[str],
+    scores: Mapping[str, str],
+    learning: str,
+    figures: Mapping[str, Sequence[str]] | None,
+    comparisons: Sequence[dict[str, Any]],
+) -> str:
+    """Put a model's page together, whatever the model is for.
+
+    Parameters
+    ----------
+    card : Card
+    head : sequence of str
+        Paragraphs before the scores.
+    scores : dict
+        The text of each evaluation, by a name of the data.
+    learning : str
+        What is said of the learning curve; empty if there is none.
+    figures, comparisons
+        As for :func:`model_page`.
+    """
     shown = figures or {}
-    parts = [
-        f"# {card.name} {card.version}\n\n{card.title}.",
-        _use(card),
-        facts(card),
-        _reading(scores),
-        "## Scores",
-        _how_measured(card, recipe),
-    ]
-    for key, table in scores.items():
-        parts += [score_page(table), *map(figure_link, shown.get(key, ()))]
-    if curve:
-        parts += [_learning(curve), *map(figure_link, shown.get("learning", ()))]
-    parts += [comparison(c) for c in comparisons]
-    return "\n\n".join(parts) + "\n"
+    parts = [f"# {card.name} {card.version}\n\n{card.title}.", *head]
+    for key, text in {**scores, "learning": learning}.items():
+        if text:
+            parts += [text, *map(figure_link, shown.get(key, ()))]
+    return "\n\n".join([*parts, *map(comparison, comparisons)]) + "\n"
 
 
 def score_page(scores: dict[str, Any]) -> str:
@@ -121,7 +142,8 @@ def facts(card: Card) -> str:
     inputs = ", ".join(f"`{i.quantity}` ({i.units})" for i in card.inputs)
     if any("vorticity" in i.quantity for i in card.inputs):
         inputs += "; derived from winds where absent"
-    levels = f"trained at {trained}"
+    inputs = inputs or "any quantity at any level, each on its own"
+    levels = f"trained at {trained}" if trained else ""
     if measured:
         levels += f"; normalisation only at {measured} (a warning says so)"
     rows = [

@@ -16,12 +16,15 @@ from xatmo.nets.normalization import SignLog
 from xatmo.training.recipe import Optimizer
 
 __all__ = [
+    "NumberedSteps",
     "PairClassifier",
     "adamw",
+    "clip_each",
     "cosine",
     "log_epoch",
     "normalize",
     "seed_step",
+    "sum_of_squares",
 ]
 
 
@@ -81,10 +84,7 @@ class PairClassifier(L.LightningModule):
 
     def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
         """Clip each tensor by its own norm (Keras' clipnorm), penalty included."""
-        limit = self.settings.clip_norm
-        for parameter in self.network.parameters():
-            if parameter.grad is not None:
-                torch.nn.utils.clip_grad_norm_([parameter], limit)
+        clip_each(self.network, self.settings.clip_norm)
 
     def configure_optimizers(self) -> dict[str, Any]:
         """SGD or AdamW. The schedule is ours: see :meth:`on_train_epoch_end`."""
@@ -139,8 +139,7 @@ class PairClassifier(L.LightningModule):
         """The penalty on kernels; AdamW has its decay in the step itself."""
         if self.settings.method == "adamw":
             return 0.0
-        squares = torch.stack([p.square().sum() for p in self.network.kernels()])
-        return self.settings.weight_penalty * squares.sum()
+        return self.settings.weight_penalty * sum_of_squares(self.network.kernels())
 
     def _optimizer(self) -> torch.optim.Optimizer:
         s = self.settings
@@ -149,6 +148,70 @@ class PairClassifier(L.LightningModule):
                 self.network.parameters(), lr=s.learning_rate, momentum=s.momentum
             )
         return adamw(self.network, self.network.kernels(), s, (0.9, 0.99))
+
+
+class NumberedSteps(L.LightningModule):
+    """A module whose steps are what their numbers say: random numbers, learning rate.
+
+    Parameters
+    ----------
+    network : Module
+    settings : Optimizer
+        Of any task, with a ``schedule`` that is ``"cosine"`` or ``"constant"``.
+    """
+
+    def __init__(self, network: nn.Module, settings: Any) -> None:
+        super().__init__()
+        self.network: Any = network.to(memory_format=torch.channels_last)  # type: ignore
+        self.settings = settings
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, unless a task has another. The schedule is ours: see :meth:`rate`."""
+        s = self.settings
+        return adamw(self.network, self.network.kernels(), s, s.betas)
+
+    def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
+        """Clip the norm of all gradients together, unless a task does otherwise."""
+        limit = self.settings.clip_norm
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
+
+    def on_train_batch_start(self, batch: Any, index: int) -> None:
+        """Make a step what its number says: its noise, and its learning rate."""
+        # Not the global step, which counts those of all optimizers.
+        step = self.current_epoch * self.settings.steps_per_epoch + index
+        seed_step(self.settings.seed, step, self.global_rank)
+        for group in self._groups():
+            group["lr"] = self.rate(step)
+
+    def on_validation_epoch_start(self) -> None:
+        """Draw the same noise in every validation."""
+        seed_step(self.settings.seed + 1, 0, self.global_rank)
+
+    def on_train_epoch_end(self) -> None:
+        """Log what the learning rate has come to."""
+        log_epoch(self, learning_rate=self._groups()[0]["lr"])
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        s = self.settings
+        return s.learning_rate * (cosine(s, step) if s.schedule == "cosine" else 1.0)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        found: Any = self.optimizers()
+        several = found if isinstance(found, list) else [found]
+        return [group for optimizer in several for group in optimizer.param_groups]
+
+
+def clip_each(network: nn.Module, limit: float) -> None:
+    """Clip the gradient of each tensor by its own norm: Keras' clipnorm."""
+    for parameter in network.parameters():
+        if parameter.grad is not None:
+            torch.nn.utils.clip_grad_norm_([parameter], limit)
+
+
+def sum_of_squares(kernels: Sequence[nn.Parameter]) -> Tensor:
+    """Sum of all squared weights: what Keras' l2 is a multiple of."""
+    return torch.stack([p.square().sum() for p in kernels]).sum()
 
 
 def adamw(

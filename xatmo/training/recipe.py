@@ -19,6 +19,7 @@ __all__ = [
     "Source",
     "build",
     "check_choice",
+    "read_as",
     "read_recipe",
     "read_toml",
     "task",
@@ -45,6 +46,11 @@ class Source:
     spacing: float | None = None
     weight: float = 1.0
     level: str | None = None
+    quantities: tuple[str, ...] = ()
+    """Standard names, where the recipe leaves it to its sources what they hold."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "quantities", tuple(self.quantities))
 
     def resolve(self) -> Path:
         """Return the file: absolute, in ``$XATMO_DATA/data``, or where we stand."""
@@ -155,6 +161,14 @@ class AnyRecipe(Protocol):
         """Name of the run, and of the model."""
 
     @property
+    def version(self) -> str:
+        """Of the model."""
+
+    @property
+    def title(self) -> str:
+        """A line about the model."""
+
+    @property
     def architecture(self) -> str:
         """As model cards call it."""
 
@@ -215,12 +229,8 @@ def read_recipe(path: str | Path) -> Recipe:
     xatmo.errors.OptionError
         For a file that is missing, or keys that no recipe has.
     """
-    path = Path(path)
-    raw = read_toml(path)
-    for table, cls in (("sampling", Sampling), ("optimizer", Optimizer)):
-        if table in raw:
-            raw[table] = build(cls, raw[table], path)
-    return build(Recipe, raw, path)
+    recipe: Recipe = read_as(Recipe, Path(path), sampling=Sampling, optimizer=Optimizer)
+    return recipe
 
 
 def task(path: str | Path) -> str:
@@ -284,6 +294,22 @@ def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
         else:
             both[key] = value
     return both
+
+
+def read_as(cls: type, path: Path, **tables: type) -> Any:
+    """Read a recipe of some class, whose tables are of others: ``name=class``.
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+        For a file that is missing, keys that no recipe has, or parts that do not fit
+        each other.
+    """
+    raw = read_toml(path)
+    for table, its in tables.items():
+        if table in raw:
+            raw[table] = build(its, raw[table], path)
+    return build(cls, raw, path)
 
 
 def build(cls: type, values: Mapping[str, Any], path: Path) -> Any:

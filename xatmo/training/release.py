@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from xatmo.errors import OptionError
 from xatmo.fields.names import canonical_units
 from xatmo.nets.atmodist import AtmoDist
 from xatmo.training.calibrate import calibrate
 from xatmo.training.checkpoints import check_unchanged
 from xatmo.training.evaluate import Scorer, fit_alpha
 from xatmo.training.logs import write_curve
-from xatmo.training.recipe import Recipe, read_recipe
+from xatmo.training.recipe import AnyRecipe, Recipe, read_recipe
 from xatmo.training.rescore import Telling, publish, scores_of, write_scores
 from xatmo.training.run import build_network, network_state, prepare_all, signlog
 from xatmo.training.sampling import PairSampler
-from xatmo.zoo import parse_card, save_state, write_card
+from xatmo.zoo import Model, parse_card, save_state, write_card
+from xatmo.zoo.registry import also_in
 
-__all__ = ["release", "saved", "top_keys"]
+__all__ = ["drafts", "head_of", "last_checkpoint", "release", "saved", "top_keys"]
 
 # Keys of [card] that the page alone reads.
 _OF_PAGE = ("comparison", "against")
@@ -55,19 +59,14 @@ def release(
     """
     recipe = read_recipe(recipe_path)
     run = Path(out) / recipe.name
-    network = _trained(recipe, run)
+    network = _trained(recipe, recipe_path, run)
     levels, sampler, _ = prepare_all(recipe, run)
     check_unchanged(recipe, levels, run, "release the recipe as it was trained")
     # Made and scored aside, so that a released model is never half of two.
     folder = run / "release" / recipe.name
     weights = folder / "weights.safetensors"
     card = {
-        "name": recipe.name,
-        "version": recipe.version,
-        "title": recipe.title,
-        "architecture": recipe.architecture,
-        **top_keys(recipe.card),
-        "network": dict(recipe.network),
+        **head_of(recipe),
         **_tables(recipe, network, levels),
         **{k: v for k, v in recipe.card.items() if isinstance(v, dict)},
         "distance": _distance(recipe, network, levels, sampler),
@@ -89,10 +88,52 @@ def saved(network: nn.Module, path: Path, card: dict[str, Any]) -> dict[str, Any
     return {**named, "size": path.stat().st_size, "urls": []}
 
 
-def _trained(recipe: Recipe, run: Path) -> AtmoDist:
+def _trained(recipe: Recipe, recipe_path: str | Path, run: Path) -> AtmoDist:
     network = build_network(recipe)
-    network.load_state_dict(network_state(run / "checkpoints" / "last.ckpt"))
+    network.load_state_dict(network_state(last_checkpoint(recipe_path, run)))
     return network.eval()  # type: ignore[return-value]
+
+
+def last_checkpoint(recipe_path: str | Path, run: Path) -> Path:
+    """Return the last checkpoint of a run.
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+        If there is none.
+    """
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    if checkpoint.exists():
+        return checkpoint
+    msg = f"The recipe {str(recipe_path)!r} has not been trained."
+    raise OptionError(
+        msg,
+        found=f"no {checkpoint}",
+        needed="a run with a checkpoint",
+        hint=f"xatmo train {recipe_path}, or --out with the folder of its run",
+    )
+
+
+@contextmanager
+def drafts(models: Sequence[Model]) -> Iterator[None]:
+    """Let verbs find models that are not released, inside the block."""
+    folders = {m.card.folder.parent for m in models if m.card.folder is not None}
+    with ExitStack() as stack:
+        for folder in folders:
+            stack.enter_context(also_in(folder))
+        yield
+
+
+def head_of(recipe: AnyRecipe) -> dict[str, Any]:
+    """Return the first keys of a card, and the network's arguments."""
+    return {
+        "name": recipe.name,
+        "version": recipe.version,
+        "title": recipe.title,
+        "architecture": recipe.architecture,
+        **top_keys(recipe.card),
+        "network": dict(recipe.network),
+    }
 
 
 def top_keys(card: Any) -> dict[str, Any]:

@@ -154,11 +154,10 @@ class Job:
 def _begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
     """Prepare the data of a recipe of any task."""
     kind = task(path)
-    check_choice("recipe", "task", kind, ("pairs", "downscale"))
-    if kind == "downscale":
-        from xatmo.training.downscale.run import begin
-
-        return begin(path, asked, out)
+    check_choice("recipe", "task", kind, ("pairs", "downscale", "infill", "hole"))
+    if kind != "pairs":
+        job: Job = import_module(f"xatmo.training.{kind}.run").begin(path, asked, out)
+        return job
     recipe = asked(read_recipe(path), on_data)
     check_classes(recipe)
     folder = out / recipe.name

@@ -15,7 +15,8 @@ The whole schema, with the optional keys marked; any other key is an error::
     [network]                       # optional: keyword arguments of the architecture
     width = 64
 
-    [[inputs]]                      # one table for each channel, in channel order
+    [[inputs]]                      # one table for each channel, in channel order;
+                                    # none, as levels, with "infill" alone: any quantity
     quantity = "divergence_of_wind" # CF standard name
     units = "s-1"                   # the units of mean and std
 
@@ -29,7 +30,7 @@ The whole schema, with the optional keys marked; any other key is an error::
     fitted = [1.0, 1.0]             # optional: measured on own data of that spacing
 
     [normalization]
-    kind = "signlog"                # or "zscore"
+    kind = "signlog"                # or "zscore"; "none" where there are no inputs
     alpha = 0.2                     # with kind = "signlog", and only then
 
     [grid]
@@ -63,6 +64,12 @@ The whole schema, with the optional keys marked; any other key is an error::
     factor = 4                      # fine grid points per grid point, either way
     statics = ["land_area_fraction"]  # optional: static fields read on the fine grid
 
+    [infill]                        # optional
+    radius = 64                     # grid points beyond which no observation counts
+    factor = 1.0                    # what the network's spread is multiplied by
+    [infill.seen]                   # optional: lowest and highest of each number that
+    kurtosis = [-1.0, 20.0]         # describes a series, in training
+
     [weights]
     file = "weights.safetensors"    # beside the card
     sha256 = "64 hexadecimal digits"
@@ -88,6 +95,7 @@ __all__ = [
     "Distance",
     "Downscale",
     "Grid",
+    "Infill",
     "Input",
     "Layers",
     "Level",
@@ -201,6 +209,19 @@ class Downscale:
 
 
 @dataclass(frozen=True)
+class Infill:
+    """How far the network is trusted, and what series it was trained on.
+
+    ``radius`` is in grid points, ``factor`` multiplies its spread, and ``seen`` holds
+    the range of each number of :func:`xatmo.holdout.character` in training.
+    """
+
+    radius: int = 64
+    factor: float = 1.0
+    seen: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Weights:
     """The weight file: name, sha256, size in bytes, and addresses to fetch it from."""
 
@@ -237,6 +258,7 @@ class Card:
     layers: Layers | None = None
     distance: Distance | None = None
     downscale: Downscale | None = None
+    infill: Infill | None = None
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = field(default=None, compare=False)
@@ -245,6 +267,8 @@ class Card:
         """Return the text of a ``card.toml`` that reads back to an equal card."""
         values = asdict(self)
         del values["folder"]
+        if not self.inputs:
+            del values["inputs"], values["levels"]
         # Written in the order of the schema, which differs from the dataclass's only
         # because Python wants fields with defaults last.
         order = ("name", "version", "title", "architecture", "capabilities", "default")

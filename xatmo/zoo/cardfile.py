@@ -17,6 +17,7 @@ from xatmo.zoo.card import (
     Distance,
     Downscale,
     Grid,
+    Infill,
     Input,
     Layers,
     Level,
@@ -144,8 +145,8 @@ def parse_card(
         If a key is missing, unknown or has a value it cannot have.
     """
     root = Table(values, source)
-    inputs = _inputs(root)
-    normalization = _normalization(root)
+    inputs = () if _reads_anything(root) else _inputs(root)
+    normalization = _normalization(root, bool(inputs))
     layers = _layers(root)
     card = Card(
         name=root.take("name", _NAME),
@@ -158,13 +159,14 @@ def parse_card(
         citation=root.take("citation", TEXT),
         network=_network(root),
         inputs=inputs,
-        levels=_levels(root, len(inputs), normalization.kind),
+        levels=_levels(root, len(inputs), normalization.kind) if inputs else (),
         normalization=normalization,
         grid=_grid(root),
         time=_time(root),
         layers=layers,
         distance=_distance(root, layers),
         downscale=_downscale(root),
+        infill=_infill(root),
         weights=_weights(root),
         training=root.free("training"),
         scores=root.free("scores"),
@@ -175,6 +177,8 @@ def parse_card(
         root.refuse("name", f"the name of the folder, {folder.name!r}")
     if "downscale" in card.capabilities and card.grid.halo == "global":
         root.refuse("downscale", "a network with a finite halo in [grid]")
+    if not card.inputs and card.grid.halo == "global":
+        root.refuse("grid", "a finite halo, for a network that fills gaps anywhere")
     return card
 
 
@@ -209,9 +213,23 @@ def _inputs(root: Table) -> tuple[Input, ...]:
     )
 
 
-def _normalization(root: Table) -> Normalization:
+def _reads_anything(root: Table) -> bool:
+    """Whether a card names no inputs because its network fills gaps in whatever it is.
+
+    Such a network brings each series to its own scale: there are no constants either.
+    """
+    tables = {"inputs", "levels"}
+    able = root.values.get("capabilities")
+    if list(able or ()) != ["infill"] or tables & set(root.values):
+        return False
+    root.asked |= tables
+    return True
+
+
+def _normalization(root: Table, constants: bool) -> Normalization:
     with root.table("normalization") as table:
-        kind = table.take("kind", choice("signlog", "zscore"))
+        kinds = ("signlog", "zscore") if constants else ("none",)
+        kind = table.take("kind", choice(*kinds))
         alpha = table.take("alpha", _POSITIVE) if kind == "signlog" else None
     return Normalization(kind, alpha)
 
@@ -304,6 +322,20 @@ def _downscale(root: Table) -> Downscale | None:
         return Downscale(
             factor=table.take("factor", whole(least=2)),
             statics=table.take("statics", listed(choice(*STATICS)), ()),
+        )
+
+
+def _infill(root: Table) -> Infill | None:
+    root.asked.add("infill")
+    if "infill" not in root.values:
+        return Infill() if "infill" in root.values["capabilities"] else None
+    with root.table("infill") as table:
+        seen = table.free("seen")
+        ranges = Table(seen, root.source, "infill.seen")
+        return Infill(
+            radius=table.take("radius", _COUNT, Infill.radius),
+            factor=table.take("factor", _POSITIVE, Infill.factor),
+            seen={name: ranges.take(name, listed(NUMBER, length=2)) for name in seen},
         )
 
 

@@ -34,8 +34,11 @@ def describe_html(card: Card) -> str:
 
 def _rows(card: Card) -> Iterator[tuple[str, str]]:
     yield "can", ", ".join(card.capabilities)
-    yield "inputs", ", ".join(f"{i.quantity} [{i.units}]" for i in card.inputs)
-    yield "levels", ", ".join(map(_level, card.levels))
+    if card.inputs:
+        yield "inputs", ", ".join(f"{i.quantity} [{i.units}]" for i in card.inputs)
+        yield "levels", ", ".join(map(_level, card.levels))
+    else:
+        yield "inputs", "any quantity, at any level"
     yield "grid", _grid(card.grid)
     if card.time is not None:
         yield "time step", card.time.step
@@ -51,6 +54,8 @@ def _rows(card: Card) -> Iterator[tuple[str, str]]:
             "refines",
             f"{card.downscale.factor} times" + (f", reads {reads}" if reads else ""),
         )
+    if card.infill is not None:
+        yield "trusted", f"within {card.infill.radius} grid points of an observation"
     for name, score in _flat(card.scores):
         if ".methods." not in name:  # the model's page has them in a table
             yield f"score {name}", score

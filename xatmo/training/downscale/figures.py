@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xatmo.plot import figure
-from xatmo.training.figures import save_figure
+from xatmo.training.figures import panels_figure, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -132,18 +132,7 @@ def learning_figure(curve: Sequence[dict[str, Any]]) -> Figure:
         "held-out errors": ("val_rmse_member", "val_rmse", "val_crps"),
         "share of the fine scales' power": ("val_power", "val_power_mean"),
     }
-    fig = figure(figsize=(9.5, 2.7), layout="constrained")
-    for ax, (title, keys) in zip(fig.subplots(1, 3), parts.items(), strict=True):
-        for key, colour in zip(keys, _COLOURS, strict=False):
-            rows = [r for r in curve if r.get(key) is not None]
-            ax.plot([r["epoch"] for r in rows], [r[key] for r in rows],
-                    color=colour, marker=".", label=_MEANING.get(key, key))  # fmt: skip
-        ax.set_xlabel("epoch")
-        ax.set_title(title, fontsize=10, loc="left")
-        ax.grid(alpha=0.25)
-        if len(keys) > 1:
-            ax.legend(frameon=False, fontsize=8)
-    return fig
+    return panels_figure(curve, parts, _MEANING)
 
 
 _MEANING = {

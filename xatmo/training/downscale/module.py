@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import lightning as L
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -14,7 +13,7 @@ from xatmo.nets.normalization import ZScore
 from xatmo.nets.resample import block_mean, conserve
 from xatmo.training.downscale.losses import crps, ensemble_loss
 from xatmo.training.downscale.recipe import DownscaleRecipe
-from xatmo.training.module import adamw, cosine, log_epoch, normalize, seed_step
+from xatmo.training.module import NumberedSteps, log_epoch, normalize
 
 __all__ = ["Downscaler", "Drawn", "fine_power"]
 
@@ -34,7 +33,7 @@ class Drawn(NamedTuple):
     """(B, C, h, w)."""
 
 
-class Downscaler(L.LightningModule):
+class Downscaler(NumberedSteps):
     """Trains a generator on the block means of fine fields.
 
     Parameters
@@ -52,10 +51,9 @@ class Downscaler(L.LightningModule):
         normalizers: Sequence[ZScore],
         recipe: DownscaleRecipe,
     ) -> None:
-        super().__init__()
-        self.network: Any = network.to(memory_format=torch.channels_last)  # type: ignore
+        super().__init__(network, recipe.optimizer)
         self.normalizers, self.factor = normalizers, recipe.factor
-        self.settings, self.objective = recipe.optimizer, recipe.objective
+        self.objective = recipe.objective
         self._sums: list[Tensor] = []
 
     def draw(self, batch: dict[str, Tensor], members: int) -> Drawn:
@@ -129,42 +127,6 @@ class Downscaler(L.LightningModule):
             "val_power_mean": power_mean / true,
         }
         self.log_dict(values, prog_bar=True)
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW. The schedule is ours: see below."""
-        s = self.settings
-        return adamw(self.network, self.network.kernels(), s, s.betas)
-
-    def configure_gradient_clipping(self, *args: Any, **kwargs: Any) -> None:
-        """Clip the norm of all gradients together."""
-        limit = self.settings.clip_norm
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
-
-    def on_train_batch_start(self, batch: Any, index: int) -> None:
-        """Make a step what its number says: its noise, and its learning rate."""
-        # Not the global step, which counts those of all optimizers.
-        step = self.current_epoch * self.settings.steps_per_epoch + index
-        seed_step(self.settings.seed, step, self.global_rank)
-        for group in self._groups():
-            group["lr"] = self.rate(step)
-
-    def on_validation_epoch_start(self) -> None:
-        """Draw the same noise in every validation."""
-        seed_step(self.settings.seed + 1, 0, self.global_rank)
-
-    def on_train_epoch_end(self) -> None:
-        """Log what the learning rate has come to."""
-        log_epoch(self, learning_rate=self._groups()[0]["lr"])
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step."""
-        s = self.settings
-        return s.learning_rate * (cosine(s, step) if s.schedule == "cosine" else 1.0)
-
-    def _groups(self) -> list[dict[str, Any]]:
-        found: Any = self.optimizers()
-        several = found if isinstance(found, list) else [found]
-        return [group for optimizer in several for group in optimizer.param_groups]
 
 
 def fine_power(x: Tensor, factor: int) -> Tensor:

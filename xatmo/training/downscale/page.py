@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from xatmo.training.modelpage import comparison, facts, figure_link, markdown_table
+from xatmo.training.modelpage import assembled, facts, markdown_table
 from xatmo.zoo import Card
 
 __all__ = ["model_page", "score_page", "short", "tables_of", "verdict_lines"]
@@ -25,21 +25,11 @@ def model_page(
     comparisons: Sequence[dict[str, Any]] = (),
 ) -> str:
     """Return the text of ``models/<name>/README.md``; arguments as for AtmoDist's."""
-    shown = figures or {}
-    parts = [
-        f"# {card.name} {card.version}\n\n{card.title}.",
-        _use(card),
-        facts(card),
-        _reading(scores),
-        "## Scores",
-        _how_measured(recipe),
-    ]
-    for key, told in scores.items():
-        parts += [score_page(told), *map(figure_link, shown.get(key, ()))]
-    if curve:
-        parts += [_learning(curve), *map(figure_link, shown.get("learning", ()))]
-    parts += [comparison(c) for c in comparisons]
-    return "\n\n".join(parts) + "\n"
+    head = [_use(card), facts(card), _reading(scores)]
+    head += ["## Scores", _how_measured(recipe)]
+    told = {key: score_page(value) for key, value in scores.items()}
+    learnt = _learning(curve) if curve else ""
+    return assembled(card, head, told, learnt, figures, comparisons)
 
 
 def score_page(scores: dict[str, Any]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xatmo.errors import OptionError
-from xatmo.training.recipe import Source, build, check_choice, read_toml
+from xatmo.training.recipe import Source, check_choice, read_as
 
 __all__ = ["Crops", "DownscaleRecipe", "Objective", "Optimizer", "read_recipe"]
 
@@ -145,13 +145,13 @@ def read_recipe(path: str | Path) -> DownscaleRecipe:
         For a file that is missing, keys that no recipe has, or parts that do not fit
         each other.
     """
-    path = Path(path)
-    raw = read_toml(path)
-    tables = {"sampling": Crops, "optimizer": Optimizer, "objective": Objective}
-    for table, cls in tables.items():
-        if table in raw:
-            raw[table] = build(cls, raw[table], path)
-    recipe: DownscaleRecipe = build(DownscaleRecipe, raw, path)
+    recipe: DownscaleRecipe = read_as(
+        DownscaleRecipe,
+        Path(path),
+        sampling=Crops,
+        optimizer=Optimizer,
+        objective=Objective,
+    )
     return recipe
 
 

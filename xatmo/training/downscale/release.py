@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from xatmo.errors import OptionError
 from xatmo.fields.names import canonical_units
 from xatmo.training.checkpoints import check_unchanged
 from xatmo.training.downscale.calibrate import fit_noise_scale, scale_noise
@@ -19,15 +17,13 @@ from xatmo.training.downscale.page import model_page, short
 from xatmo.training.downscale.recipe import DownscaleRecipe, read_recipe
 from xatmo.training.downscale.run import crops_as_they_are, zscore
 from xatmo.training.logs import write_curve
-from xatmo.training.release import saved, top_keys
+from xatmo.training.release import drafts, head_of, last_checkpoint, saved
 from xatmo.training.rescore import Telling, keyed, publish, rescored, write_scores
 from xatmo.training.run import build_network, network_state
 from xatmo.zoo import Card, Model, load_model, write_card
-from xatmo.zoo.registry import also_in
 
 __all__ = [
     "draft_model",
-    "drafts",
     "models_of",
     "release",
     "rescore",
@@ -147,9 +143,7 @@ def draft_model(recipe_path: str | Path, out: str | Path = "runs") -> Model:
     """
     recipe = read_recipe(recipe_path)
     run = Path(out) / recipe.name
-    checkpoint = run / "checkpoints" / "last.ckpt"
-    if not checkpoint.exists():
-        raise _not_trained(recipe_path, checkpoint)
+    checkpoint = last_checkpoint(recipe_path, run)
     levels = json.loads((run / "run.json").read_text("utf-8"))["levels"]
     check_unchanged(recipe, levels, run, "make a model of the recipe that was trained")
     network = build_network(recipe)
@@ -174,16 +168,6 @@ def models_of(names: Sequence[str], out: str | Path = "runs") -> list[Model]:
     ]
 
 
-@contextmanager
-def drafts(models: Sequence[Model]) -> Iterator[None]:
-    """Let verbs find models that are not released, inside the block."""
-    folders = {m.card.folder.parent for m in models if m.card.folder is not None}
-    with ExitStack() as stack:
-        for folder in folders:
-            stack.enter_context(also_in(folder))
-        yield
-
-
 def _calibrated(
     recipe: DownscaleRecipe, network: Any, levels: dict[str, Any], run: Path
 ) -> dict[str, float]:
@@ -202,12 +186,7 @@ def _card(
 ) -> dict[str, Any]:
     tables = {k: v for k, v in recipe.card.items() if isinstance(v, dict)}
     return {
-        "name": recipe.name,
-        "version": recipe.version,
-        "title": recipe.title,
-        "architecture": recipe.architecture,
-        **top_keys(recipe.card),
-        "network": dict(recipe.network),
+        **head_of(recipe),
         "inputs": [
             {"quantity": q, "units": canonical_units(q)} for q in recipe.quantities
         ],
@@ -220,13 +199,3 @@ def _card(
             "statics": list(_STATICS[: network.statics]),
         },
     }
-
-
-def _not_trained(recipe_path: str | Path, checkpoint: Path) -> OptionError:
-    msg = f"The recipe {str(recipe_path)!r} has not been trained."
-    return OptionError(
-        msg,
-        found=f"no {checkpoint}",
-        needed="a run with a checkpoint",
-        hint=f"xatmo train {recipe_path}, or --out with the folder of its run",
-    )

@@ -24,7 +24,7 @@ from xatmo.training.run import Job, fit_levels
 from xatmo.training.sampling import BLOCK_SECONDS, FieldStore, open_stores
 from xatmo.zoo import list_models
 
-__all__ = ["begin", "crops_as_they_are", "prepare_all", "zscore"]
+__all__ = ["begin", "crops_as_they_are", "on_data", "prepare_all", "zscore"]
 
 
 def begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
@@ -53,7 +53,7 @@ def begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
     return Job(recipe, folder, levels, module, data, "crops", parallel=not adversarial)
 
 
-def on_data(recipe: DownscaleRecipe, source: Source) -> DownscaleRecipe:
+def on_data(recipe: Any, source: Source) -> Any:
     """Return the recipe on one data set, its last part held out behind three days."""
     gap = dt.timedelta(seconds=BLOCK_SECONDS)
     train, validation = hold_out(source, gap, least=dt.timedelta(days=1))
@@ -61,9 +61,12 @@ def on_data(recipe: DownscaleRecipe, source: Source) -> DownscaleRecipe:
 
 
 def prepare_all(
-    recipe: DownscaleRecipe, folder: Path
+    recipe: Any, folder: Path
 ) -> tuple[dict[str, dict[str, Any]], CropSampler, CropSampler | None]:
-    """Write the stores, measure the constants, and build the two samplers."""
+    """Write the stores, measure the constants, and build the two samplers.
+
+    ``recipe`` is a DownscaleRecipe, or another whose network learns from crops.
+    """
     s, seed = recipe.sampling, recipe.optimizer.seed
     stores = _stores(recipe, recipe.train, folder)
     levels = fit_levels(recipe.train, stores, None)
@@ -79,7 +82,7 @@ def prepare_all(
 
 
 def crops_as_they_are(
-    recipe: DownscaleRecipe,
+    recipe: Any,
     sources: tuple[Source, ...],
     levels: list[str],
     folder: Path,
@@ -92,14 +95,12 @@ def crops_as_they_are(
     return CropSampler(stores, weights, levels, plain, seed=seed, **_sampled(recipe))
 
 
-def _stores(
-    recipe: DownscaleRecipe, sources: tuple[Source, ...], folder: Path
-) -> list[FieldStore]:
+def _stores(recipe: Any, sources: tuple[Source, ...], folder: Path) -> list[FieldStore]:
     paths = [prepare_source(s, recipe.quantities, folder / "data") for s in sources]
     return open_stores(paths, recipe.sampling.cache_mb)
 
 
-def _sampled(recipe: DownscaleRecipe) -> dict[str, int]:
+def _sampled(recipe: Any) -> dict[str, int]:
     return {"factor": recipe.factor, "statics": recipe.network.get("statics", 0)}
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xatmo.errors import WeightsError
+from xatmo.zoo.importers.common import to_torch_layout
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +58,7 @@ def from_keras(variables: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
         layer, variable = name.split(":")[0].split("/")[-2:]
         module = _module(layer, name)
         state[f"{module}.{_BATCH_NORM.get(variable, _plain(variable))}"] = (
-            torch.from_numpy(_to_torch_layout(array, variable))
+            torch.from_numpy(to_torch_layout(array))
         )
         if variable == "moving_mean":
             state[f"{module}.num_batches_tracked"] = torch.tensor(0)
@@ -83,11 +84,3 @@ def _module(layer: str, name: str) -> str:
         needed="in_conv, in_bn, block<stage>_<i>_..., combined1_..., pred",
         hint="pass the variables of the encoder and the comparison head only",
     )
-
-
-def _to_torch_layout(array: np.ndarray, variable: str) -> np.ndarray:
-    """(height, width, in, out) -> (out, in, height, width); dense (in, out) -> T."""
-    if variable != "kernel":
-        return np.ascontiguousarray(array)
-    axes = (3, 2, 0, 1) if array.ndim == 4 else (1, 0)
-    return np.ascontiguousarray(array.transpose(axes))

@@ -19,6 +19,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from xatmo.errors import WeightsError
+from xatmo.zoo.importers.common import (
+    check_names,
+    check_shape,
+    original_shape,
+    some,
+    to_torch_layout,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -161,12 +168,13 @@ def _translate(
     for key, tensor in network.state_dict().items():
         module, kind = key.rsplit(".", 1)
         wanted[f"{layer(module)}/{kind}"] = key, tuple(tensor.shape)
-    _check_names(found, set(wanted), type(network).__name__)
+    check_names(found, set(wanted), type(network).__name__)
     state = {}
     for name, (key, shape) in wanted.items():
-        _check_shape(name, found[name], _original_shape(shape))
-        array = _to_torch_layout(found[name], shuffled=name.startswith("subpixel"))
-        state[key] = torch.from_numpy(array)
+        check_shape(name, found[name], original_shape(shape))
+        shuffled = name.startswith("subpixel")
+        array = _in_order(found[name]) if shuffled else found[name]
+        state[key] = torch.from_numpy(to_torch_layout(array))
     return state
 
 
@@ -184,52 +192,10 @@ def _discriminator_layer(module: str) -> str:
     return f"conv{int(parts[1]) + 1}" if len(parts) > 1 else _DISCRIMINATOR[module]
 
 
-def _original_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """(out, in, h, w) -> (h, w, in, out); dense (out, in) -> (in, out)."""
-    return (*shape[2:], *shape[:2][::-1])
-
-
-def _to_torch_layout(array: np.ndarray, *, shuffled: bool) -> np.ndarray:
-    """Undo :func:`_original_shape`, and order channels as the pixel shuffle takes them.
-
-    ``shuffled``: the last axis is what TensorFlow makes four pixels of.
-    """
-    array = np.asarray(array, dtype=np.float32)
-    if shuffled:
-        pixels = array.reshape(*array.shape[:-1], 4, -1)
-        array = pixels.swapaxes(-1, -2).reshape(array.shape)
-    if array.ndim == 4:
-        array = array.transpose(3, 2, 0, 1)
-    # A copy, so that nothing of the caller's is shared with a network.
-    return np.array(array.T if array.ndim == 2 else array, order="C")
-
-
-def _check_names(found: Mapping[str, object], wanted: set[str], network: str) -> None:
-    missing, foreign = sorted(wanted - set(found)), sorted(set(found) - wanted)
-    if not missing and not foreign:
-        return
-    said = [f"missing: {_some(missing)}"] if missing else []
-    said += [f"unknown: {_some(foreign)}"] if foreign else []
-    msg = f"The variables are not those of this {network}."
-    raise WeightsError(
-        msg,
-        found="; ".join(said),
-        needed=f"{len(wanted)} variables: {_some(sorted(wanted))}",
-        hint=f"pass network={network}(...) with the options these were trained with, "
-        "and all of its variables",
-    )
-
-
-def _check_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
-    if np.shape(array) == shape:
-        return
-    msg = f"The variable {name!r} has another shape than the network's."
-    raise WeightsError(
-        msg,
-        found=f"{name} {np.shape(array)}",
-        needed=f"{shape}, as (height, width, in, out) or (in, out)",
-        hint="pass network= with the options that these weights were trained with",
-    )
+def _in_order(array: np.ndarray) -> np.ndarray:
+    """Order the last axis, of which four pixels are made, as torch takes them."""
+    pixels = array.reshape(*array.shape[:-1], 4, -1)
+    return pixels.swapaxes(-1, -2).reshape(array.shape)
 
 
 def _refuse_phire(found: Mapping[str, object]) -> None:
@@ -239,12 +205,8 @@ def _refuse_phire(found: Mapping[str, object]) -> None:
     msg = "These are weights of PhIRE's generator, which is another network."
     raise WeightsError(
         msg,
-        found=f"{_some(foreign)}: transposed convolutions, reflected edges, ReLU",
+        found=f"{some(foreign)}: transposed convolutions, reflected edges, ReLU",
         needed="AtmoDist's: in_conv, block_1a ..., mid_conv, subpixel_conv1 ..., "
         "out_conv",
         hint="generator_from_tensorflow() with variables of an AtmoDist checkpoint",
     )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if names[4:] else "")

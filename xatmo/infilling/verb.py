@@ -1,0 +1,409 @@
+"""infill(): gaps of any shape filled, with the spread and the origin of every value."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from xatmo.embedding import history_of
+from xatmo.engine import Plan, fill_series
+from xatmo.errors import TimeAxisError
+from xatmo.fields import (
+    Axes,
+    Grid,
+    as_dataset,
+    find_axes,
+    find_quantities,
+    land_share_of_cells,
+    read_grid,
+    reorder,
+    to_canonical,
+)
+from xatmo.infilling.asked import Asked, check_length, read_arguments
+from xatmo.infilling.inputs import Marked, check_dims, fields_of, masks_of
+from xatmo.infilling.methods import FLAGS
+from xatmo.lags import dated
+from xatmo.zoo import Model
+
+__all__ = ["infill"]
+
+_SPACE = ("latitude", "longitude")
+_TEMPERATURES = {"k", "kelvin", "degc", "degree_celsius", "celsius", "deg_c", "c", "°c"}
+
+
+def infill(
+    obj: xr.Dataset | xr.DataArray | xr.DataTree,
+    method: str = "auto",
+    spread: bool = True,
+    mask: xr.DataArray | xr.Dataset | None = None,
+    model: str | Model | None = None,
+    *,
+    seed: int = 0,
+) -> xr.Dataset:
+    """Fill the gaps of fields: clouds, swaths, blocks, dead stations, lost times.
+
+    What was observed stays as it is, to the last bit. Each filled value comes with the
+    standard deviation of the error to expect, and with a flag that says what it is
+    from. Where nothing near enough was observed a gap stays a gap, and is flagged.
+
+    Parameters
+    ----------
+    obj : Dataset, DataArray or DataTree
+        On a latitude-longitude grid, with or without time; NaN where something is
+        missing. Every floating-point variable is filled, whatever it holds; each one,
+        and each level or member, by itself. Eager or lazy, in any chunks.
+    method : str, optional
+        ``"auto"`` hides some of the observed cells, in gaps of the shapes that there
+        are, and takes for each series what fills those best. ``"network"`` is the
+        model; ``"dineof"``, ``"kriging"``, ``"biharmonic"``, ``"interpolate"``,
+        ``"climatology"`` and ``"nearest"`` are plain methods (see
+        ``xatmo.methods.fill_gaps``). Also the name of a model that infills.
+    spread : bool, optional
+        Give the spread.
+    mask : DataArray or Dataset of bool, optional
+        True where to fill, by dimensions of the data; a Dataset has one for each
+        variable of its own. Values there are ignored, and NaN elsewhere stay (land,
+        in fields of the sea). All NaN are filled if not given.
+    model : str or Model, optional
+        The network; the default model for infilling if not given.
+    seed : int, optional
+        Of the cells that are hidden to choose a method, or to find out the spread of
+        one that does not tell.
+
+    Returns
+    -------
+    Dataset
+        All of ``obj``, its fields filled, in their chunks. For each of them:
+
+        ``NAME_spread``
+            Standard deviation of the error to expect, in the units of the variable; 0
+            where observed, NaN where nothing was filled in.
+        ``NAME_provenance``
+            0 observed, 1 network, 2 plain method, 3 unfilled (CF flags).
+        ``NAME_scores``
+            With ``"auto"``: root mean square error of each ``method`` at the hidden
+            cells, in the units of the variable; NaN for those not tried. For data in
+            memory also in ``attrs["infill_scores"]``, as JSON.
+
+    Raises
+    ------
+    xatmo.errors.FieldError
+        If there is nothing that can be filled, or only categories.
+    xatmo.errors.GridError
+        If the grid is no regular latitude-longitude grid.
+    xatmo.errors.AlignmentError
+        If the mask does not lie on the data's coordinates.
+    xatmo.errors.MissingValuesError
+        When computed, if a variable has no observed value at all, infinite values, or
+        fill values that were not decoded.
+    xatmo.errors.TimeAxisError
+        If times do not ascend, or there are too few for the method.
+    xatmo.errors.OptionError
+        If there is no such method, or the series is too long for one that has to see
+        all of its times.
+    xatmo.errors.MissingDependencyError
+        If a method needs a package that is not installed.
+
+    Warns
+    -----
+    xatmo.errors.ExtrapolationWarning
+        If a series is unlike those that the network was trained on.
+
+    Examples
+    --------
+    >>> import xatmo
+    >>> from xatmo.testing.gaps import with_gaps
+    >>> ds = with_gaps(xatmo.open_sample()[["u"]], "clouds", seed=1)
+    >>> filled = xatmo.infill(ds, method="interpolate")
+    >>> list(filled)
+    ['u', 'u_spread', 'u_provenance']
+    >>> filled.u.isnull().any().item()
+    False
+    >>> filled.u.where(ds.u.notnull()).identical(ds.u.assign_attrs(filled.u.attrs))
+    True
+    """
+    asked = read_arguments(method, spread, mask, model, seed)
+    ds = as_dataset(obj)
+    axes = find_axes(ds)
+    grid = read_grid(ds, axes)
+    names = fields_of(obj, ds, axes)
+    parts = asked.parts
+    check_dims(ds, names, parts)
+    masks = masks_of(mask, ds, names)
+    job = _Job(asked, ds, axes, grid, _quantities(ds))
+    variables: dict[Hashable, xr.DataArray] = dict(ds.data_vars)
+    for name in names:
+        variables |= job.fill(name, masks[name])
+    result = xr.Dataset(variables, attrs=ds.attrs)
+    # The variables of the input keep their order; what is new about one follows it.
+    order = [n for name in ds for n in (name, *(f"{name}_{p}" for p in parts))]
+    result = result[[n for n in order if n in result]].assign_coords(ds.coords)
+    scores = {n: job.told[n] for n in names if n in job.told}
+    about = {"infill_scores": json.dumps(scores)} if scores else {}
+    return asked.signed(result, {**ds.attrs, **about}, history_of(obj))
+
+
+@dataclass(frozen=True)
+class _Land:
+    """Share of land around points; equal for equal spacings, so that it is kept."""
+
+    spacing: tuple[float, float]
+
+    def __call__(self, latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
+        return land_share_of_cells(latitude, longitude, self.spacing)
+
+
+class _Job:
+    """Fills one variable after the other."""
+
+    def __init__(
+        self,
+        asked: Asked,
+        ds: xr.Dataset,
+        axes: Axes,
+        grid: Grid,
+        quantities: Mapping[str, str],
+    ) -> None:
+        self.asked, self.ds, self.axes, self.grid = asked, ds, axes, grid
+        self.quantities = quantities
+        self.told: dict[str, dict[str, float]] = {}
+
+    def fill(self, name: str, marked: Marked) -> dict[Hashable, xr.DataArray]:
+        """Return a variable without gaps, and what there is to say about it."""
+        own, wanted = marked.values, marked.wanted
+        if own.chunks is None:
+            own = own.compute()  # a file that is read lazily, but not by Dask
+        time = self.axes.time if self.axes.time in own.dims else None
+        lead = [d for d in own.dims if d not in (time, *self.grid.names)]
+        seen = own if wanted is None else own.where(~wanted)
+        seen = seen.astype(np.promote_types(own.dtype.newbyteorder("="), np.float32))
+        seen = self._canonical(own, seen, lead)
+        # Where all levels are in memory it is known that none of them has a value.
+        alone = not lead or (seen.chunks is None and bool(np.isnan(seen.data).all()))
+        plan = self._plan(name, own, time, alone=alone)
+        check_length(self.asked.method, plan)
+        gaps = None if wanted is None else self._canonical(own, wanted, lead)
+        filled, told = _each(seen, gaps, lead, partial(self._series, plan))
+        dims = [*lead, *([time] if time else []), *_SPACE]
+        part = {
+            what: self._back(xr.DataArray(filled[i], dims=dims), own)
+            for i, what in enumerate(("filled", "spread", "flag"))
+        }
+        told = xr.DataArray(told, dims=[*lead, "method"])
+        return self._described(name, Marked(own, wanted), part, told)
+
+    def _canonical(
+        self, own: xr.DataArray, da: xr.DataArray, lead: list[Hashable]
+    ) -> xr.DataArray:
+        """Bring what lies on the points of a variable into (*lead, time, ...)."""
+        there = own.copy(data=da.data)
+        return to_canonical(there, self.grid).transpose(*lead, ..., *_SPACE)
+
+    def _plan(
+        self, name: str, own: xr.DataArray, time: str | None, *, alone: bool
+    ) -> Plan:
+        grid = self.grid
+        return Plan(
+            name=name,
+            quantity=self.quantities.get(name),
+            latitude=grid.latitude,
+            longitude=grid.longitude,
+            hours=None if time is None else _hours(own, time),
+            count=1 if time is None else own.sizes[time],
+            periodic=grid.is_global,
+            land=_Land(grid.spacing),
+            alone=alone,
+        )
+
+    def _series(self, plan: Plan, values: Any, gaps: Any) -> tuple[Any, Any]:
+        if values.ndim == 2:
+            values, gaps = values[None], None if gaps is None else gaps[None]
+        recipe = self.asked.recipe
+        return fill_series(values, plan, recipe, len(recipe.names) + 1, gaps)
+
+    def _back(self, da: xr.DataArray, own: xr.DataArray) -> xr.DataArray:
+        """Put a canonical array into the user's orientation and chunks."""
+        grid = self.grid
+        if grid.lat_flipped:
+            da = da.isel(latitude=slice(None, None, -1))
+        da = reorder(da, "longitude", _columns(grid))
+        da = da.rename(dict(zip(_SPACE, grid.names, strict=True)))
+        da = da.transpose(*own.dims)
+        return da if own.chunks is None else da.chunk(own.chunksizes)
+
+    def _described(
+        self, name: str, marked: Marked, part: dict[str, xr.DataArray], told: Any
+    ) -> dict[Hashable, xr.DataArray]:
+        own, asked = marked.values, self.asked
+        gone: xr.Variable = xr.apply_ufunc(np.isnan, own.variable, dask="allowed")
+        wanted = gone if marked.wanted is None else marked.wanted.variable
+        filled, spread, flag = (part[p].variable for p in ("filled", "spread", "flag"))
+
+        def made(values: xr.Variable, dtype: Any, attrs: dict[str, Any]) -> Any:
+            da = own.copy(data=values.astype(dtype, copy=False).data)
+            da.attrs, da.encoding = attrs, {}
+            return da
+
+        def where(condition: xr.Variable, a: Any, b: Any) -> xr.Variable:
+            return xr.where(condition, a, b).transpose(*own.dims)
+
+        parts = [p for p in asked.parts if p != "scores"]
+        attrs = {**own.attrs, "ancillary_variables": _ancillary(own, name, parts)}
+        result = made(where(wanted, filled, own.variable), own.dtype, attrs)
+        result.encoding = _unpacked(own.encoding)
+        out: dict[Hashable, xr.DataArray] = {name: result}
+        if asked.spread:
+            # Outside of the mask: 0 where there is something, NaN where there is not.
+            outside = where(gone, np.nan, 0.0)
+            out[f"{name}_spread"] = made(
+                where(wanted, spread, outside), own.dtype, self._spread_attrs(own, name)
+            )
+        outside = where(gone, FLAGS.index("unfilled"), 0)
+        out[f"{name}_provenance"] = made(
+            where(wanted, flag, outside), np.int8, _flag_attrs(own, name)
+        )
+        if asked.method == "auto":
+            out[f"{name}_scores"], chosen = self._scores(name, own, told)
+            if chosen is not None:
+                result.attrs["infill_method"] = chosen
+        asked.signed(result, result.attrs, "")
+        return out
+
+    def _spread_attrs(self, own: xr.DataArray, name: str) -> dict[str, Any]:
+        said = {"long_name": f"standard deviation of the error of {_called(own, name)}"}
+        standard = str(own.attrs.get("standard_name", "unknown")).split()[0]
+        if standard == "unknown":  # what cfgrib writes
+            standard = self.quantities.get(name, "")
+        if standard:
+            said["standard_name"] = f"{standard} standard_error"
+        if "units" in own.attrs:
+            said["units"] = own.attrs["units"]
+            if str(said["units"]).lower() in _TEMPERATURES:
+                said["units_metadata"] = "temperature: difference"
+        return said
+
+    def _scores(
+        self, name: str, own: xr.DataArray, told: xr.DataArray
+    ) -> tuple[xr.DataArray, str | None]:
+        """The table of a variable; what was chosen, if that is known already."""
+        names = list(self.asked.recipe.names)
+        table = told.isel(method=slice(-1)).assign_coords(method=names)
+        table.attrs = {
+            "long_name": f"root mean square error at hidden cells of {name}",
+            **({"units": own.attrs["units"]} if "units" in own.attrs else {}),
+        }
+        table = table.assign_coords(
+            {d: own[d] for d in table.dims if d != "method" and d in own.coords}
+        )
+        if told.chunks is not None:
+            return table, None
+        mean = (table**2).mean([d for d in table.dims if d != "method"])
+        rmse = dict(zip(names, np.sqrt(mean.values).tolist(), strict=True))
+        self.told[name] = {k: v for k, v in rmse.items() if np.isfinite(v)}
+        which = told.isel(method=-1).values
+        chosen = sorted({names[int(i)] for i in which[np.isfinite(which)].ravel()})
+        return table, ", ".join(chosen) or None
+
+
+def _each(
+    seen: xr.DataArray,
+    gaps: xr.DataArray | None,
+    lead: list[Hashable],
+    run: Callable[[Any, Any], tuple[Any, Any]],
+) -> tuple[Any, Any]:
+    """Fill each series: (3, *lead, time, ...), and what is told, (*lead, M)."""
+    sizes = [seen.sizes[d] for d in lead]
+    found = [
+        run(seen.data[index], None if gaps is None else gaps.data[index])
+        for index in np.ndindex(*sizes)
+    ]
+    filled, told = zip(*found, strict=True)
+    stack: Callable[..., Any] = np.stack
+    if seen.chunks is not None:
+        import dask.array
+
+        stack = dask.array.stack
+    timeless = seen.ndim == len(lead) + 2
+    shape = seen.shape[len(lead) :]
+    parts = [f[:, 0] if timeless else f for f in filled]
+    # Stacked along one dimension, which is then all of the others.
+    return (
+        stack(parts, axis=1).reshape(3, *sizes, *shape),
+        stack(told).reshape(*sizes, -1),
+    )
+
+
+def _columns(grid: Grid) -> np.ndarray:
+    """Which canonical longitude each of the user's is; one may be there twice."""
+    at = np.full(grid.user_longitude.size, -1)
+    at[grid.lon_order] = np.arange(grid.lon_order.size)
+    for i in np.flatnonzero(at < 0):
+        away = grid.longitude - grid.user_longitude[i]
+        at[i] = np.argmin(np.abs(np.mod(away + 180.0, 360.0) - 180.0))
+    return at
+
+
+def _quantities(ds: xr.Dataset) -> dict[str, str]:
+    return {f.name: q for q, several in find_quantities(ds).items() for f in several}
+
+
+def _hours(da: xr.DataArray, time: str) -> np.ndarray | None:
+    """Hours since the midnight before the first time; None if there are no dates."""
+    index = dated(da, time)
+    if index is None:
+        return None
+    if index.hasnans if isinstance(index, pd.DatetimeIndex) else False:
+        raise _bad_times(time, "some of them missing (NaT)", f"ds.dropna({time!r})")
+    first = index[0]
+    since = pd.TimedeltaIndex(index - first).total_seconds().to_numpy() / 3600
+    hours = since + first.hour + first.minute / 60 + first.second / 3600
+    if (np.diff(hours) == 0).any():
+        again = f"{int((np.diff(hours) == 0).sum())} of them again at once"
+        raise _bad_times(time, again, f"ds.drop_duplicates({time!r})")
+    if (np.diff(hours) < 0).any():
+        raise _bad_times(time, "not in order", f"ds.sortby({time!r})")
+    return hours
+
+
+def _bad_times(time: str, found: str, hint: str) -> TimeAxisError:
+    msg = f"Gaps are filled from the times around them, and {time!r} does not ascend."
+    return TimeAxisError(
+        msg,
+        found=f"times along {time!r}, {found}",
+        needed="each time once, the later ones after the earlier",
+        hint=hint,
+    )
+
+
+def _unpacked(encoding: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Encoding without the packing, whose range is that of what was observed."""
+    packed = {"scale_factor", "add_offset"} & set(encoding)
+    if not packed and np.dtype(encoding.get("dtype", float)).kind == "f":
+        return dict(encoding)
+    packing = ("dtype", "scale_factor", "add_offset", "_FillValue", "missing_value")
+    return {k: v for k, v in encoding.items() if k not in (*packing, "_Unsigned")}
+
+
+def _ancillary(own: xr.DataArray, name: str, parts: list[str]) -> str:
+    old = str(own.attrs.get("ancillary_variables", "")).split()
+    return " ".join(dict.fromkeys([*old, *(f"{name}_{p}" for p in parts)]))
+
+
+def _called(own: xr.DataArray, name: str) -> str:
+    return str(own.attrs.get("long_name") or own.attrs.get("standard_name") or name)
+
+
+def _flag_attrs(own: xr.DataArray, name: str) -> dict[str, Any]:
+    return {
+        "long_name": f"what the values of {_called(own, name)} are from",
+        "standard_name": "status_flag",
+        "flag_values": np.arange(len(FLAGS), dtype=np.int8),
+        "flag_meanings": " ".join(FLAGS),
+    }

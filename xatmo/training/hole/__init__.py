@@ -1,0 +1,1 @@
+"""The paper's experiment: an autoencoder fills a hole, by the error or the distance."""
