@@ -157,13 +157,43 @@ class TestBackground:
         assert np.isfinite(hole).all()
         assert np.nanmin(series) < hole.min() <= hole.max() < np.nanmax(series)
 
-    def test_short_series_are_taken_relative_to_their_mean(self, series):
-        found = climatology(series[:5], HOURS[:5])
-        assert found.base.shape == (1, 6, 8)
-        np.testing.assert_allclose(found.base, series[:5].mean(), rtol=1e-5)
-        assert found.scale == pytest.approx(series[:5].std(), rel=1e-3)
-        assert found.contrast == 0.0
+    def test_short_series_are_taken_relative_to_the_means_of_rows(self):
+        rng = np.random.default_rng(0)
+        profile = 280 + 20 * np.cos(np.linspace(-1.5, 1.5, 48))
+        x = profile[:, None] + rng.standard_normal((3, 48, 96))
+        x[:, 8:30, 20:60] = np.nan
+        found = climatology(x.astype(np.float32), None)
+        assert found.base.shape == (1, 48, 96)
+        assert np.ptp(found.base, axis=2).max() == 0
+        np.testing.assert_allclose(found.base[0, :, 0], profile, atol=0.4)
+        assert found.scale == pytest.approx(1.0, rel=0.05)
+        assert found.contrast == pytest.approx(profile.std(), rel=0.1)
         assert not found.known.any()
+
+    def test_rows_that_differ_by_chance_have_one_mean(self):
+        """What half of a row says nothing of in the other half is not its mean."""
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((1, 64, 64)).astype(np.float32)
+        assert x.mean((0, 2)).std() > 0.1
+        found = climatology(x, None)
+        assert found.base.std() < 0.06
+
+    def test_a_hole_at_all_times_has_the_climate_of_its_rows(self, series):
+        warm = np.linspace(0, 60, 6, dtype=np.float32)[:, None]
+        x = (series + warm)[:, :, np.arange(32) % 8]
+        truth = climatology(x, HOURS).base
+        gappy = x.copy()
+        gappy[:, 1:5, 10:20] = np.nan
+        off = climatology(gappy, HOURS).base - truth
+        assert np.abs(off[:, 1:5, 10:20].mean(2)).max() < 8.0
+
+    def test_of_a_circle_any_column_may_be_the_first(self):
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((2, 16, 40)).astype(np.float32).cumsum(1).cumsum(2)
+        x[rng.random(x.shape) < 0.4] = np.nan
+        one = climatology(x, None, periodic=True).base
+        two = climatology(np.roll(x, 7, axis=2), None, periodic=True).base
+        np.testing.assert_allclose(one, two, rtol=1e-6)
 
     def test_nothing_observed_is_no_scale(self):
         found = climatology(np.full((9, 2, 2), np.nan, np.float32), None)

@@ -3,7 +3,9 @@
 The mean of each cell at each time of the day, so that coasts and mountains need not be
 guessed. Of a short series that is mostly the weather of the few times that a cell was
 seen: what the two halves of the series do not have in common is taken out, scale by
-scale. Series that are too short for a climatology are taken relative to their mean.
+scale. Where a cell has no mean there is that of its row: winds and temperatures differ
+from pole to pole far more than along a circle of latitude. Series that are too short
+for a climatology are taken relative to the means of rows.
 Arrays only, ``(time, latitude, longitude)`` with NaN where nothing was observed.
 """
 
@@ -27,6 +29,8 @@ _LEAST_TIMES = 8  # of a series that has a climatology
 _LEAST_COUNT = 4  # observations of a cell that has one
 _SHRINK = 3.0  # observations that the mean of a cell counts as, at an hour of the day
 _KNOWN = 8.0  # observations of a cell that is half known
+_SECTORS = 4  # of a row: two make a half
+_LEAST_ROW = 0.02  # observations of a row that has a mean, relative to the fullest one
 
 
 @dataclass(frozen=True)
@@ -177,21 +181,20 @@ def moments(
 def background(found: Moments, times: int, *, periodic: bool = False) -> Background:
     """Make a climatology of the sums over a whole series of so many times."""
     n, cells = found.count, found.count.sum(0)
-    count, total, squares = n.sum(), found.total.sum(), found.squares.sum()
-    mean = total / max(count, 1.0)
     known = cells >= _LEAST_COUNT
+    profile = _of_rows(found, periodic)
     if times < _LEAST_TIMES or not known.any():
-        variance = max(squares / max(count, 1.0) - mean**2, 0.0)
-        flat = np.full((1, *n.shape[1:]), mean + found.offset, np.float32)
-        nothing = np.zeros(n.shape[1:], np.float32)
-        return Background(flat, nothing, nothing, float(np.sqrt(variance)), 0.0)
-    base = _of_cells(found, known, periodic)
-    base = base + smooth_fill(_of_hours(found, known), known, periodic=periodic)
+        known = np.zeros_like(known)
+        base = np.broadcast_to(profile, (1, *known.shape))
+    else:
+        base = _of_cells(found, profile, known, periodic)
+        base = base + smooth_fill(_of_hours(found, known), known, periodic=periodic)
     # Sum of (x - base)^2 over the cells that the climatology is of.
     off = found.squares - 2 * base * found.total + base**2 * n
-    variance = max(off[:, known].sum() / max(n[:, known].sum(), 1.0), 0.0)
+    told = known if known.any() else cells > 0
+    variance = max(off[:, told].sum() / max(n[:, told].sum(), 1.0), 0.0)
     shape = base.mean(0)
-    middle, contrast = shape[known].mean(), float(shape[known].std())
+    middle, contrast = (shape[told].mean(), shape[told].std()) if told.any() else (0, 0)
     shape = (shape - middle) / (contrast or 1.0)
     share = np.where(known, cells / (cells + _KNOWN), 0.0)
     return Background(
@@ -199,24 +202,48 @@ def background(found: Moments, times: int, *, periodic: bool = False) -> Backgro
         share.astype(np.float32),
         shape.astype(np.float32),
         float(np.sqrt(variance)),
-        contrast,
+        float(contrast),
     )
 
 
-def _of_cells(found: Moments, known: np.ndarray, periodic: bool) -> np.ndarray:
-    """Mean of each cell, as far as both halves of the series have it: (h, w)."""
+def _of_rows(found: Moments, periodic: bool) -> np.ndarray:
+    """Mean of each row, as far as two halves of the domain agree on it: (h, 1).
+
+    A quarter and the one opposite make a half. Of a circle they begin at each column in
+    turn, since which is the first one is a convention.
+    """
     count, total = found.count.sum(0), found.total.sum(0)
+    columns = count.shape[1]
+    half = np.arange(columns) * _SECTORS // columns % 2 == 0
+    shifts = range(max(columns // _SECTORS, 1)) if periodic else range(1)
+    ones = np.stack([np.roll(half, shift) for shift in shifts]).astype(np.float64)
+    parts = np.concatenate([np.ones((1, columns)), ones, 1 - ones])
+    counts, totals = ((parts @ x.T)[..., None] for x in (count, total))
+    # What a few cells say of a row is the weather there.
+    counts = np.where(counts < _LEAST_ROW * counts.max(), 0.0, counts)
+    return _common(np.where(counts > 0, totals, 0.0), counts, False)
+
+
+def _of_cells(
+    found: Moments, profile: np.ndarray, known: np.ndarray, periodic: bool
+) -> np.ndarray:
+    """Mean of each cell, as far as both halves of the series have it: (h, w)."""
+    count = found.count.sum(0)
+    total = found.total.sum(0) - profile * count
+    early = found.early_total - profile * found.early_count
     counts = np.stack([count, found.early_count, count - found.early_count])
-    totals = np.stack([total, found.early_total, total - found.early_total])
+    totals = np.stack([total, early, total - early])
     weight = np.stack([known, counts[1] >= 2, counts[2] >= 2]).astype(np.float64)
-    return _common(totals / np.maximum(counts, 1.0) * weight, weight, periodic)
+    means = totals / np.maximum(counts, 1.0) * weight
+    return profile + _common(means, weight, periodic)
 
 
 def _common(total: np.ndarray, weight: np.ndarray, periodic: bool) -> np.ndarray:
-    """Keep of the first map what the other two have in common: (3, h, w) -> (h, w).
+    """Keep of the first map what pairs of others have in common: (n, h, w) -> (h, w).
 
-    Differences to the means of 2 x 2 cells are scaled by how alike they are in both
-    halves, for the whole series (Spearman-Brown), then those of 4 x 4 cells, ...
+    The first map is of all that is known, the others of one half of it each, then of
+    the other halves. Differences to the means of 2 x 2 cells are scaled by how alike
+    they are in both halves, for the whole (Spearman-Brown), then those of 4 x 4 cells.
     """
     mean = total / np.maximum(weight, 1e-12)
     if max(mean.shape[1:]) == 1:
@@ -229,7 +256,7 @@ def _common(total: np.ndarray, weight: np.ndarray, periodic: bool) -> np.ndarray
     means = np.where(share > 0, coarse / np.maximum(share, 1e-12), below)
     detail = mean - _doubled(means, weight.shape[1:], periodic_below)
     both = (weight > 0).all(0)
-    _, one, two = detail[:, both]
+    one, two = np.split(detail[1:, both], 2)
     alike = (one * two).sum() / max(0.5 * (one**2 + two**2).sum(), 1e-300)
     alike = min(max(alike, 0.0), 1.0)
     return rough + 2 * alike / (1 + alike) * np.where(weight[0] > 0, detail[0], 0.0)
