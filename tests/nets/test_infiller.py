@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 
@@ -116,3 +118,67 @@ def test_interpolation_is_not_trained():
     assert not any(p is network.mix for p in network.kernels())
     network(x, about).sum().backward()
     assert network.mix.grad is not None
+
+
+# --- Faster, for inference ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return build(widths=(16, 24, 32), depth=2)
+
+
+def both(network, fast, x, about):
+    with torch.inference_mode():
+        found, wanted = fast(x, about), network(x, about)
+    assert found.shape == wanted.shape
+    return found, wanted
+
+
+@pytest.mark.parametrize("size", [(1, 1), (7, 20), (16, 32), (33, 49)])
+def test_the_fast_copy_gives_the_same(trained, size):
+    x, about = read(trained, *size)
+    found, wanted = both(trained, trained.for_inference(), x, about)
+    assert (found - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+
+
+def test_the_fast_copy_is_fused_where_torch_has_onednn(trained):
+    assert (trained.for_inference().fused is not None) == (
+        torch.backends.mkldnn.is_available()
+    )
+
+
+@pytest.mark.parametrize("convolution", ["gated", "partial"])
+def test_other_convolutions_are_not_fused_but_copied(convolution):
+    network = build(convolution=convolution)
+    fast = network.for_inference()
+    assert fast.fused is None
+    torch.testing.assert_close(*both(network, fast, *read(network, 9, 17)))
+
+
+def test_the_fast_copy_leaves_its_input_alone(trained):
+    x, about = read(trained, 16, 32)
+    x = x.contiguous(memory_format=torch.channels_last)
+    before = x.clone(), about.clone()
+    both(trained, trained.for_inference(), x, about)
+    torch.testing.assert_close((x, about), before, atol=0, rtol=0)
+
+
+def test_the_fast_copy_survives_pickling_and_later_training(trained):
+    x, about = read(trained, 12, 20)
+    network = build(widths=(16, 24, 32), depth=2)
+    fast = network.for_inference()
+    wanted = run(fast, x, about)
+    again = pickle.loads(pickle.dumps(fast))  # noqa: S301 - its own
+    with torch.no_grad():
+        network.first.weight.zero_()
+    for copied in (fast, again):
+        torch.testing.assert_close(run(copied, x, about), wanted)
+
+
+def test_the_fast_copy_is_plain_for_gradients_of_the_input(trained):
+    x, about = read(trained, 8, 8)
+    fast = trained.for_inference()
+    fast(x.requires_grad_(), about).sum().backward()
+    assert x.grad is not None
+    assert x.grad.abs().max() > 0

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xatmo.nets.generator import SLOPE, Block, Generator
-from xatmo.nets.inference import FastCopy, FusedConv, can_fuse, verified
+from xatmo.nets.inference import CentredConv, FastCopy, can_fuse, verified
 
 __all__ = ["FastGenerator"]
 
@@ -144,25 +144,15 @@ class FusedGenerator:
         for conv in self.doublings[:-1]:
             h = F.pixel_shuffle(conv.leaky(h), 2)
         h = self.doublings[-1].leaky(h)  # (B, 4 W, h, w): pixels as channels
-        return F.pixel_shuffle(self.last(h, periodic=False), 2)
+        return F.pixel_shuffle(self.last(h), 2)
 
 
-class LeakyConv(FusedConv):
-    """A convolution that applies the leaky ReLU, or adds its result to something."""
+class LeakyConv(CentredConv):
+    """A convolution that can apply the leaky ReLU."""
 
     def leaky(self, x: Tensor) -> Tensor:
         """Return ``leaky_relu(conv(x))``."""
-        return torch.ops.mkldnn._convolution_pointwise(
-            *(x, self.weight, self.bias, [self.kernel // 2] * 2, self.stride),
-            *([1, 1], 1, "leaky_relu", [SLOPE], ""),
-        )
-
-    def onto(self, shortcut: Tensor, x: Tensor) -> Tensor:
-        """Return ``shortcut + conv(x)``, written over the shortcut."""
-        return torch.ops.mkldnn._convolution_pointwise_.binary(
-            *(shortcut, x, self.weight, self.bias, [self.kernel // 2] * 2, self.stride),
-            *([1, 1], 1, "add", 1.0, None, [], None),
-        )
+        return self(x, "leaky_relu", [SLOPE])
 
 
 def before_doubling(conv: nn.Conv2d) -> nn.Conv2d:

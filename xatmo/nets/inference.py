@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
@@ -226,7 +226,7 @@ class FusedBlock:
         return self.conv2.add_to(shortcut, y, periodic)
 
 
-class FusedConv:
+class PackedConv:
     """A convolution with its batch normalisation folded in and its weights packed."""
 
     def __init__(self, conv: nn.Conv2d, bn: nn.BatchNorm2d | None = None) -> None:
@@ -235,6 +235,10 @@ class FusedConv:
         self.weight = torch.ops.mkldnn._reorder_convolution_weight(
             weight, [self.kernel // 2] * 2, self.stride, [1, 1], 1
         )
+
+
+class FusedConv(PackedConv):
+    """One that pads as TensorFlow does: what is odd comes last."""
 
     def __call__(self, x: Tensor, periodic: bool, activation: str = "none") -> Tensor:
         """Convolve, then apply ``"relu"`` or ``"none"``."""
@@ -250,6 +254,26 @@ class FusedConv:
         return torch.ops.mkldnn._convolution_pointwise_.binary(
             *(shortcut, x, self.weight, self.bias, padding, self.stride, [1, 1], 1),
             *("add", 1.0, "relu", [], None),
+        )
+
+
+class CentredConv(PackedConv):
+    """One that pads as torch does: as much before as after."""
+
+    def __call__(
+        self, x: Tensor, activation: str = "none", scalars: Sequence[float] = ()
+    ) -> Tensor:
+        """Convolve, then apply ``"none"``, ``"relu"`` or ``"leaky_relu"``."""
+        return torch.ops.mkldnn._convolution_pointwise(
+            *(x, self.weight, self.bias, [self.kernel // 2] * 2, self.stride),
+            *([1, 1], 1, activation, list(scalars), ""),
+        )
+
+    def onto(self, other: Tensor, x: Tensor) -> Tensor:
+        """Return ``other + conv(x)``, written over the other."""
+        return torch.ops.mkldnn._convolution_pointwise_.binary(
+            *(other, x, self.weight, self.bias, [self.kernel // 2] * 2, self.stride),
+            *([1, 1], 1, "add", 1.0, None, [], None),
         )
 
 

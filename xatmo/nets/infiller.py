@@ -132,7 +132,10 @@ class Infiller(nn.Module):
         self.stride = 2 ** (len(widths) - 1)
         self.reach = _reach(len(widths), depth)
         weights = torch.cat([_weights(times, context, h) for h in horizons])
-        self.register_buffer("weights", weights[..., None, None], persistent=False)
+        # Weighted sums of the values and of their masks, and the sine, in one.
+        still = F.one_hot(torch.tensor([sine]), extra)
+        sums = torch.block_diag(weights, weights, still)[..., None, None]
+        self.register_buffer("weights", sums.float(), persistent=False)
         self.mix = nn.Parameter(torch.full((len(horizons), 1, 1, 1), 1 / len(horizons)))
         read = self.channels + len(weights)
         self.first = nn.Conv2d(read, widths[0], 3, padding=1)
@@ -162,9 +165,22 @@ class Infiller(nn.Module):
             Mean and standard deviation, in the units of the values that were read.
         """
         h, w = x.shape[-2:]
-        x = F.pad(x, (0, -w % self.stride, 0, -h % self.stride))
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = self.whole_cells(x)
         guesses = self.interpolate(x)  # (B, horizons times, H, W)
+        out = self.features(x, guesses, about)[..., :h, :w]
+        mean, spread = out.float().unflatten(1, (2, self.times)).unbind(1)
+        guesses = guesses.unflatten(1, (-1, self.times))[..., :h, :w]
+        mean = mean + (self.mix * guesses).sum(1)
+        return torch.stack([mean, F.softplus(spread) + _LEAST_SPREAD], 1)
+
+    def whole_cells(self, x: Tensor) -> Tensor:
+        """Pad to whole cells of the coarsest grid, in the order convolutions like."""
+        h, w = x.shape[-2:]
+        x = F.pad(x, (0, -w % self.stride, 0, -h % self.stride))
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def features(self, x: Tensor, guesses: Tensor, about: Tensor) -> Tensor:
+        """Compute what is learnt: (B, 2 times, H, W), on whole cells of all grids."""
         x = self._first(torch.cat([x, guesses], 1))
         x = x + self.about(about)[:, :, None, None]
         kept = []
@@ -179,11 +195,13 @@ class Infiller(nn.Module):
             x = F.interpolate(self.ups[level](x), scale_factor=2, mode="bilinear")
             x = self.merges[level](F.relu(torch.cat([x, kept[level]], 1)))
             x = self.decoders[level](x)
-        out = self.last(F.relu(x))[..., :h, :w].unflatten(1, (2, self.times))
-        mean, spread = out.float().unbind(1)
-        guesses = guesses.unflatten(1, (-1, self.times))[..., :h, :w]
-        mean = mean + (self.mix * guesses).sum(1)
-        return torch.stack([mean, F.softplus(spread) + _LEAST_SPREAD], 1)
+        return self.last(F.relu(x))
+
+    def for_inference(self) -> Infiller:
+        """Return a copy that gives the same numbers, faster; it cannot be trained."""
+        from xatmo.nets.infiller_inference import FastInfiller
+
+        return FastInfiller(self)
 
     @torch.no_grad()
     def interpolate(self, x: Tensor) -> Tensor:
@@ -192,10 +210,9 @@ class Infiller(nn.Module):
         The times of the block for each horizon in turn; in single precision.
         """
         with torch.autocast(x.device.type, enabled=False):
-            x = x.float().contiguous()
-            total = F.conv2d(x[:, : self.seen], self.weights)
-            weight = F.conv2d(x[:, self.seen : 2 * self.seen], self.weights)
-            sine = x[:, self.seen * 2 + self.sine, None]
+            count = len(self.mix) * self.times
+            read = F.conv2d(x.float(), self.weights).contiguous()
+            total, weight, sine = read.split([count, count, 1], 1)
             closeness = (1 - sine.square()).clamp(min=_NARROW)
             levels = self.stride.bit_length() - 1
             return _interpolated(total, weight, closeness, levels, 0)

@@ -5,14 +5,16 @@ PyTorch synchronises batch normalisation on GPUs only; this does it on processor
 
 from __future__ import annotations
 
+import atexit
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from lightning.pytorch import Callback
 from lightning.pytorch.plugins.layer_sync import LayerSync
 from torch import Tensor, nn
 
-__all__ = ["SharedBatchNorm2d", "SharedStatistics"]
+__all__ = ["LeaveInOrder", "SharedBatchNorm2d", "SharedStatistics"]
 
 
 class _SumOfAll(torch.autograd.Function):
@@ -67,6 +69,19 @@ class SharedStatistics(LayerSync):
     def revert(self, model: nn.Module) -> nn.Module:
         """Bring the ordinary ones back."""
         return _replaced(model, SharedBatchNorm2d, nn.BatchNorm2d)
+
+
+class LeaveInOrder(Callback):
+    """Close the connections of a process before Python ends it.
+
+    Left to the end, the threads of gloo now and then are still running when their
+    process is taken down, which aborts it: training is over, and fails.
+    """
+
+    def setup(self, *args: Any, **kwargs: Any) -> None:
+        """Ask for it, once the processes are connected."""
+        if dist.is_initialized():
+            atexit.register(dist.destroy_process_group)
 
 
 def _moments(x: Tensor) -> tuple[Tensor, Tensor, int]:

@@ -34,7 +34,7 @@ from xatmo.training.checks import (
 from xatmo.training.data import PairData
 from xatmo.training.logs import Throughput, write_curve
 from xatmo.training.module import PairClassifier
-from xatmo.training.parallel import SharedStatistics
+from xatmo.training.parallel import LeaveInOrder, SharedStatistics
 from xatmo.training.prepare import fit_normalization, prepare_source
 from xatmo.training.recipe import (
     AnyRecipe,
@@ -299,7 +299,11 @@ def build_trainer(
             CSVLogger(folder, name="csv", flush_logs_every_n_steps=1),
             TensorBoardLogger(folder, name="tensorboard"),
         ],
-        callbacks=[Throughput(unit), EveryEpoch(folder / "checkpoints")],
+        callbacks=[
+            Throughput(unit),
+            EveryEpoch(folder / "checkpoints"),
+            *([LeaveInOrder()] if several else []),
+        ],
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,  # each process draws its own part
         check_val_every_n_epoch=s.validate_every,

@@ -25,6 +25,8 @@ class GapFiller(NumberedSteps):
     """
 
     def __init__(self, network: nn.Module, recipe: InfillRecipe) -> None:
+        # In the order that its activations have, a step takes two thirds of the time.
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         super().__init__(network, recipe.optimizer)
         self.objective = recipe.objective
         self.content: AtmoDistLoss | None = None
