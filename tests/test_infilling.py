@@ -492,6 +492,7 @@ def test_a_level_without_values_is_flagged(cloudy):
         (9e36, r"(?s)'u10' holds fill values.*9e\+36.*< 1e\+30\).*_FillValue"),
         (-1e33, r"(?s)'u10' holds fill values.*-1e\+33"),
         (1e20, r"(?s)'u10' holds fill values.*1e\+20.*< 1e\+19\)"),
+        (-9999, r"(?s)'u10' holds fill values.*2 of.*-9999.*\"u10\"\] != -9999\)"),
     ],
 )
 def test_values_that_are_none(cloudy, value, match):
@@ -551,6 +552,8 @@ def test_names_that_are_taken(filled, cloudy):
     ("change", "match"),
     [
         (lambda t: t[::-1], r"(?s)not in order.*sortby\('time'\)"),
+        (lambda t: [*range(5, 10), *range(5)], r"(?s)not in order.*sortby\('time'\)"),
+        (lambda t: [*range(9), 8], r"(?s)1 of them again.*drop_duplicates"),
         (lambda t: np.r_[t[:9], t[8:9]], r"(?s)again at once.*drop_duplicates"),
     ],
 )

@@ -9,7 +9,7 @@ realistic orography and seasonal forcing starts from rest; its first 60 days are
 away. About 1.5 to 4 minutes of one core per 10 days. What comes out is real dynamics,
 not real weather: ``simulated/speedy_t63_uv_6h.nc``, 6-hourly winds at three levels, or
 with ``--state`` ``simulated/speedy_t63_state_6h.nc``, with temperature, humidity and
-geopotential beside them, for ``train/infill``.
+geopotential beside them.
 """
 
 from __future__ import annotations

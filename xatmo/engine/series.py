@@ -23,6 +23,7 @@ __all__ = ["Recipe", "climate", "fill_series"]
 # Values beyond are fill values that nobody decoded: 9e36, say.
 LARGEST = 1e30
 _FILL = np.float32(1e20)  # and this one, that of climate models
+_CODES = (-999.0, -9999.0, -99999.0, -32767.0, -32768.0)  # and these, if alone there
 # Larger series are read twice, once for the climatology, rather than kept in memory.
 _KEEP_BYTES = 2**30
 
@@ -295,12 +296,15 @@ def _climate(sums: Moments, plan: Plan) -> Background | None:
 
 
 def _check_values(values: np.ndarray, name: str) -> None:
-    # One pass suffices for nearly all data: NaN gives no sign here.
-    largest = np.abs(values).max(initial=0.0, where=~np.isnan(values))
+    # Two passes suffice for nearly all data: NaN gives no sign here.
+    known = ~np.isnan(values)
+    largest = np.abs(values).max(initial=0.0, where=known)
+    least = values.min(initial=0.0, where=known)
+    if np.float32(least) in _CODES and _stands_apart(values, least):
+        raise _undecoded(values == least, values, name, f"!= {least:.0f}")
     usual = np.float32(largest) == _FILL
     if not (largest > LARGEST or usual):
         return
-    limit = float(_FILL) / 10 if usual else LARGEST
     infinite = np.isinf(values)
     if infinite.any():
         msg = f"{name!r} has infinite values."
@@ -310,13 +314,25 @@ def _check_values(values: np.ndarray, name: str) -> None:
             needed="finite values, and NaN where something is missing",
             hint=f'ds["{name}"] = ds["{name}"].where(np.isfinite(ds["{name}"]))',
         )
-    large = np.abs(values) > limit
+    limit = float(_FILL) / 10 if usual else LARGEST
+    raise _undecoded(np.abs(values) > limit, values, name, f"< {limit:.0e}")
+
+
+def _stands_apart(values: np.ndarray, least: float) -> bool:
+    """Whether no other value is anywhere near the least one."""
+    return not ((values > least) & (values < 0.8 * least)).any()
+
+
+def _undecoded(
+    where: np.ndarray, values: np.ndarray, name: str, valid: str
+) -> MissingValuesError:
     msg = f"{name!r} holds fill values that were not decoded."
-    raise MissingValuesError(
+    valid = f'abs(ds["{name}"]) {valid}' if "<" in valid else f'ds["{name}"] {valid}'
+    return MissingValuesError(
         msg,
-        found=f"{int(large.sum())} of {values.size} values such as "
-        f"{values[large][0]:.4g}, in one part of it",
+        found=f"{int(where.sum())} of {values.size} values such as "
+        f"{values[where][0]:.4g}, in one part of it",
         needed="NaN where something is missing",
-        hint=f'ds["{name}"] = ds["{name}"].where(abs(ds["{name}"]) < {limit:.0e}), or '
+        hint=f'ds["{name}"] = ds["{name}"].where({valid}), or '
         "set attrs['_FillValue'] and call xr.decode_cf(ds)",
     )

@@ -132,7 +132,10 @@ class Methods:
         hidden = hide_like(
             observed, self.seed, times=times, gaps=gaps, hours=plan.hours
         )
-        tried = {name: partial(self._try, name, plan) for name in self.candidates(plan)}
+        found = climate(np.where(hidden.mask, np.nan, values), plan)
+        assert found is not None  # noqa: S101 - not everything is hidden
+        names = self.candidates(plan)
+        tried = {name: partial(self._try, name, plan, found) for name in names}
         weights = area_weights(plan.latitude)
         return choose(tried, values, hidden, weights=weights, periodic=plan.periodic)
 
@@ -233,15 +236,18 @@ class Methods:
             )
 
     def _try(
-        self, name: str, plan: Plan, values: np.ndarray, times: np.ndarray
+        self,
+        name: str,
+        plan: Plan,
+        found: Background,
+        values: np.ndarray,
+        times: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Fill some times of a series in which cells are hidden."""
         if sees_all_times(name):
             filled = _plain(name, values, plan)
             spread = None if filled.spread is None else filled.spread[times]
             return filled.values[times], spread
-        found = climate(values, plan)
-        assert found is not None  # noqa: S101 - not everything is hidden
         if name != "network":
             return _map_by_map(name, values[times], times, plan, found)
         assert self.network is not None  # noqa: S101 - it has a name

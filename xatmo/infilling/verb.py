@@ -358,6 +358,7 @@ def _hours(da: xr.DataArray, time: str) -> np.ndarray | None:
     """Hours since the midnight before the first time; None if there are no dates."""
     index = dated(da, time)
     if index is None:
+        _check_numbers(da.indexes.get(time), time)
         return None
     if index.hasnans if isinstance(index, pd.DatetimeIndex) else False:
         raise _bad_times(time, "some of them missing (NaT)", f"ds.dropna({time!r})")
@@ -370,6 +371,17 @@ def _hours(da: xr.DataArray, time: str) -> np.ndarray | None:
     if (np.diff(hours) < 0).any():
         raise _bad_times(time, "not in order", f"ds.sortby({time!r})")
     return hours
+
+
+def _check_numbers(index: pd.Index | None, time: str) -> None:
+    """Refuse times without dates that go to and fro; backwards is an order too."""
+    if index is None or not pd.api.types.is_numeric_dtype(index):
+        return
+    if index.has_duplicates:
+        again = f"{int(index.duplicated().sum())} of them again"
+        raise _bad_times(time, again, f"ds.drop_duplicates({time!r})")
+    if not (index.is_monotonic_increasing or index.is_monotonic_decreasing):
+        raise _bad_times(time, "not in order", f"ds.sortby({time!r})")
 
 
 def _bad_times(time: str, found: str, hint: str) -> TimeAxisError:
