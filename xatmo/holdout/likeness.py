@@ -48,8 +48,8 @@ def character(
         ``x``, ``y`` and ``time``: the root mean square difference of neighbours that
         are both observed, over the standard deviation of the anomalies; ``tails``: the
         excess kurtosis of these; ``observed``: the share of observed cells;
-        ``contrast``: the logarithm of the standard deviation of the climatology over
-        that of the anomalies. What cannot be known is left out.
+        ``contrast``, of series that have a climatology: the logarithm of its standard
+        deviation over that of the anomalies. What cannot be known is left out.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def character(
             found[name] = change
     known = anomalies[there].astype(np.float64)
     found["tails"] = float(np.mean(known**4) / np.mean(known**2) ** 2 - 3)
-    if base.contrast > 0:
+    if base.contrast > 0 and base.known.any():
         found["contrast"] = math.log(base.contrast / base.scale)
     return found
 
