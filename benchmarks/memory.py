@@ -59,7 +59,7 @@ def peak(verb: str, store: Path) -> tuple[float, float]:
     ds = xr.open_zarr(store, chunks={}, consolidated=False)
     result = _infilled(ds) if verb == "infill" else getattr(ds.atmo, verb)()
     result.to_zarr(store.with_suffix(".out.zarr"), consolidated=False)
-    return _own_peak(), result.nbytes / 1e6
+    return own_peak(), result.nbytes / 1e6
 
 
 def _infilled(ds: xr.Dataset) -> xr.Dataset:
@@ -68,7 +68,7 @@ def _infilled(ds: xr.Dataset) -> xr.Dataset:
     return ds[["u10"]].where(~gone).atmo.infill("network")
 
 
-def _own_peak() -> float:
+def own_peak() -> float:
     """Peak memory in MB; ``ru_maxrss`` may include the parent's at the fork."""
     status = Path("/proc/self/status")
     if status.exists():

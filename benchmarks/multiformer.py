@@ -24,7 +24,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from benchmarks.memory import _own_peak as own_peak
+from benchmarks.memory import own_peak
 from benchmarks.rows import Row, best_times, report
 
 if TYPE_CHECKING:

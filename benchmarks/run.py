@@ -29,6 +29,7 @@ NAMES = (
     "downscaling",
     "infilling",
     "encoder",
+    "multiformer",
     "loss",
     "graph",
     "memory",
