@@ -18,6 +18,7 @@ __all__ = [
     "Sampling",
     "Source",
     "build",
+    "check_built",
     "check_choice",
     "read_as",
     "read_recipe",
@@ -151,6 +152,29 @@ def check_choice(table: str, key: str, value: str, choices: tuple[str, ...]) -> 
             needed=" or ".join(map(repr, choices)),
             hint=f'{key} = "{choices[0]}"',
         )
+
+
+def check_built(told: Mapping[str, tuple[Any, Any]]) -> None:
+    """Refuse a network that is built for other fields than the recipe reads.
+
+    Parameters
+    ----------
+    told : mapping of str to tuple
+        For keys of ``[network]`` what they are, and what they have to be.
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+    """
+    for key, (built, needed) in told.items():
+        if built != needed:
+            msg = "The network is built for other fields than the recipe's."
+            raise OptionError(
+                msg,
+                found=f"{key} = {built} in [network]",
+                needed=f"{needed}, as the rest of the recipe says",
+                hint=f"{key} = {needed} in [network]",
+            )
 
 
 class AnyRecipe(Protocol):

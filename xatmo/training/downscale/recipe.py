@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xatmo.errors import OptionError
-from xatmo.training.recipe import Source, check_choice, read_as
+from xatmo.training.recipe import Source, check_built, check_choice, read_as
 
 __all__ = ["Crops", "DownscaleRecipe", "Objective", "Optimizer", "read_recipe"]
 
@@ -157,19 +157,12 @@ def read_recipe(path: str | Path) -> DownscaleRecipe:
 
 def _check_network(recipe: DownscaleRecipe) -> None:
     """Refuse a network that is built for another task than the objective's."""
-    told = {
-        "channels": (recipe.network.get("channels", 2), len(recipe.quantities)),
-        "factor": (recipe.network.get("factor", 4), recipe.factor),
-    }
-    for key, (built, needed) in told.items():
-        if built != needed:
-            msg = "The network is built for other fields than the recipe's."
-            raise OptionError(
-                msg,
-                found=f"{key} = {built} in [network]",
-                needed=f"{needed}, as the head of the recipe says",
-                hint=f"{key} = {needed} in [network]",
-            )
+    check_built(
+        {
+            "channels": (recipe.network.get("channels", 2), len(recipe.quantities)),
+            "factor": (recipe.network.get("factor", 4), recipe.factor),
+        }
+    )
     noise, kind = recipe.network.get("noise", 0), recipe.objective.kind
     if (noise > 0) != (kind == "crps"):
         msg = f"The objective {kind!r} does not fit a network that reads noise."

@@ -9,7 +9,7 @@ from typing import Any
 
 from xatmo.errors import OptionError
 from xatmo.training.downscale.recipe import Crops
-from xatmo.training.recipe import Source, check_choice, read_as
+from xatmo.training.recipe import Source, check_built, check_choice, read_as
 
 __all__ = ["HoleRecipe", "Objective", "Optimizer", "read_recipe"]
 
@@ -93,7 +93,14 @@ class HoleRecipe:
     def __post_init__(self) -> None:
         kind = self.normalization.get("kind", "zscore")
         check_choice("normalization", "kind", kind, ("zscore",))
-        _check_network(self)
+        built = tuple(self.network.get("patch", (160, 160)))
+        channels = self.network.get("channels", 2)
+        check_built(
+            {
+                "channels": (channels, len(self.quantities)),
+                "patch": (list(built), list(self.sampling.patch)),
+            }
+        )
         _check_hole(self)
 
     @property
@@ -119,26 +126,6 @@ def read_recipe(path: str | Path) -> HoleRecipe:
         objective=Objective,
     )
     return recipe
-
-
-def _check_network(recipe: HoleRecipe) -> None:
-    """Refuse a network that is built for other patches than are drawn."""
-    told = {
-        "channels": (recipe.network.get("channels", 2), len(recipe.quantities)),
-        "patch": (
-            list(recipe.network.get("patch", (160, 160))),
-            list(recipe.sampling.patch),
-        ),
-    }
-    for key, (built, needed) in told.items():
-        if built != needed:
-            msg = "The network is built for other patches than the recipe's."
-            raise OptionError(
-                msg,
-                found=f"{key} = {built} in [network]",
-                needed=f"{needed}: quantities at the head, patch in [sampling]",
-                hint=f"{key} = {needed} in [network]",
-            )
 
 
 def _check_hole(recipe: HoleRecipe) -> None:
