@@ -11,6 +11,7 @@ import xarray as xr
 
 import xatmo
 from xatmo import errors
+from xatmo.climatology import climatology
 from xatmo.testing import raise_if_computes, synthetic_winds
 from xatmo.testing.gaps import gap_mask, with_gaps
 
@@ -665,8 +666,24 @@ def test_what_cannot_be_tested_has_the_spread_of_the_field(truth):
     ds = truth[["u10"]].where(truth.time == truth.time[4])
     got = ds.atmo.infill("nearest")
     spread = got.u10_spread.where(ds.u10.isnull())
-    np.testing.assert_allclose(spread.max(), ds.u10.std(), rtol=0.1)
+    # That of the means of rows, and that around them.
+    found, _ = climatology(ds.u10.values, None)
+    usual = np.hypot(found.scale, found.contrast)
+    np.testing.assert_allclose(spread.max(), usual, rtol=1e-4)
+    np.testing.assert_allclose(usual, ds.u10.std(), rtol=0.02)
     assert (spread.isnull() == ds.u10.notnull()).all()
+
+
+@pytest.mark.parametrize("levels", [False, True])
+def test_two_values_are_too_few_to_choose_by(truth, levels):
+    ds = truth[["u10"]].isel(time=[0]).copy(deep=True)
+    seen = np.zeros(ds.u10.shape, bool)
+    seen[0, 3, 5] = seen[0, 15, 20] = True
+    ds = ds.where(xr.DataArray(seen, dims=ds.u10.dims))
+    ds = xr.concat([truth[["u10"]].isel(time=[0]), ds], "level") if levels else ds
+    got = ds.atmo.infill()
+    np.testing.assert_array_equal(got.u10.where(ds.u10.notnull()), ds.u10)
+    assert got.u10.notnull().all()
 
 
 def test_a_small_field_costs_no_large_batch(truth):

@@ -34,10 +34,17 @@ class Recipe(Protocol):
     def sample(self, plan: Plan) -> slice | None:
         """The times by which to choose a method; None if there is nothing to choose."""
 
-    def choose(self, values: np.ndarray, plan: Plan, gaps: np.ndarray | None) -> Any:
+    def choose(
+        self,
+        values: np.ndarray,
+        plan: Plan,
+        gaps: np.ndarray | None,
+        found: Background | None,
+    ) -> Any:
         """Choose by the sample (T, h, w); what comes back is handed on.
 
-        ``gaps`` are what is to be filled of it: all that is NaN if not given.
+        ``gaps`` are what is to be filled of it: all that is NaN if not given. ``found``
+        is its climatology, if it is the whole series.
         """
 
     def scores(self, choice: Any) -> np.ndarray:
@@ -208,7 +215,9 @@ def _choose(
         return None
     own = slice(sample.start - first, sample.stop - first)
     gaps = np.concatenate(marked)[own] if marked else None
-    return recipe.choose(np.concatenate(parts)[own], plan.part(sample), gaps)
+    part = plan.part(sample)
+    known = found if part.count == plan.count else None
+    return recipe.choose(np.concatenate(parts)[own], part, gaps, known)
 
 
 def _fill_whole(

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from xatmo.climatology import climatology
+from xatmo.climatology import Background, climatology, phases
 
 __all__ = ["character", "rms_change", "unlike"]
 
@@ -29,7 +29,11 @@ def rms_change(x: np.ndarray, axis: int) -> float:
 
 
 def character(
-    values: np.ndarray, hours: np.ndarray | None = None, *, periodic: bool = False
+    values: np.ndarray,
+    hours: np.ndarray | None = None,
+    *,
+    periodic: bool = False,
+    base: Background | None = None,
 ) -> dict[str, float]:
     """Describe a series by a few numbers that do not depend on its units.
 
@@ -41,6 +45,8 @@ def character(
         Times in hours.
     periodic : bool
         Whether the last column is the first one's neighbour.
+    base : Background, optional
+        The climatology of these values, where it is known already.
 
     Returns
     -------
@@ -62,10 +68,11 @@ def character(
     found = {"observed": float(there.mean())}
     if not there.any():
         return found
-    base, phase = climatology(values, hours, periodic=periodic)
+    if base is None:
+        base, _ = climatology(values, hours, periodic=periodic)
     if not base.scale > 0:
         return found
-    anomalies = (values - base.at(phase)) / base.scale
+    anomalies = (values - base.at(phases(hours, len(values)))) / base.scale
     for name, axis in (("x", 2), ("y", 1), ("time", 0)):
         change = rms_change(anomalies, axis)
         if change > 0:

@@ -120,10 +120,14 @@ class Methods:
         return slice(start, start + count)
 
     def choose(
-        self, values: np.ndarray, plan: Plan, gaps: np.ndarray | None = None
+        self,
+        values: np.ndarray,
+        plan: Plan,
+        gaps: np.ndarray | None = None,
+        found: Background | None = None,
     ) -> Choice | None:
         """Hide observed cells, and compare what the methods make of them."""
-        self._warn(values, plan)
+        self._warn(values, plan, found)
         if not self._is_to_try() or not np.isnan(values).any():
             return None
         cells = plan.latitude.size * plan.longitude.size
@@ -132,10 +136,11 @@ class Methods:
         hidden = hide_like(
             observed, self.seed, times=times, gaps=gaps, hours=plan.hours
         )
-        found = climate(np.where(hidden.mask, np.nan, values), plan)
-        assert found is not None  # noqa: S101 - not everything is hidden
+        left = climate(np.where(hidden.mask, np.nan, values), plan)
+        if left is None:  # a single value: nothing can be told from it
+            return None
         names = self.candidates(plan)
-        tried = {name: partial(self._try, name, plan, found) for name in names}
+        tried = {name: partial(self._try, name, plan, left) for name in names}
         weights = area_weights(plan.latitude)
         return choose(tried, values, hidden, weights=weights, periodic=plan.periodic)
 
@@ -223,10 +228,10 @@ class Methods:
         infill = None if self.card is None else self.card.infill
         return {} if infill is None else infill.seen
 
-    def _warn(self, values: np.ndarray, plan: Plan) -> None:
+    def _warn(self, values: np.ndarray, plan: Plan, found: Background | None) -> None:
         if not (seen := self._seen()) or self.card is None:
             return
-        told = character(values, plan.hours, periodic=plan.periodic)
+        told = character(values, plan.hours, periodic=plan.periodic, base=found)
         if strange := unlike(told, {name: list(pair) for name, pair in seen.items()}):
             warnings.warn(
                 f"{plan.name} is unlike what {self.card.name} was trained on: "
