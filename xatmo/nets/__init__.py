@@ -7,6 +7,6 @@ ARCHITECTURES: dict[str, str] = {
     "autoencoder": "xatmo.nets.autoencoder:AutoencoderSmall",
     "generator": "xatmo.nets.generator:Generator",
     "infiller": "xatmo.nets.infiller:Infiller",
-    "multiformer": "xatmo.nets.multiformer:Multiformer",
+    "multiformer": "xatmo.nets.multiformer_box:BoxMultiformer",
 }
 """What a model card calls its architecture, and the class that builds it."""

@@ -14,6 +14,7 @@ stochastic model of atmosphere dynamics using large scale representation learnin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal, cast
 
@@ -23,10 +24,12 @@ from torch import Tensor, nn
 from xatmo.errors import OptionError
 from xatmo.nets.multiformer_attention import Attention, Layer, Norm, layer_norm
 from xatmo.nets.multiformer_fields import (
+    INFO,
     FieldSpec,
     check_fields,
     check_inputs,
     check_layers,
+    check_present,
     check_width,
 )
 from xatmo.nets.multiformer_tail import EnsembleTail
@@ -65,7 +68,8 @@ class FieldTransformer(nn.Module):
     def predict(self, states: Sequence[Tensor], target: Tensor) -> Tensor:
         """Predict some tokens: see :meth:`Multiformer.forward`."""
         assert self.tail is not None  # noqa: S101 - for type checkers
-        shape = (len(states[-1]), *self.field.plane)
+        plane = self.field.plane[1:]
+        shape = (len(states[-1]), states[-1].shape[1] // math.prod(plane), *plane)
         target = target.to(states[-1].device).expand(shape)
         index, meant = _rows(target.flatten(1))
         x = self.decode(states, index)  # (B, n, D)
@@ -130,6 +134,8 @@ class Multiformer(nn.Module):
         Hidden layers of each of its members.
     info_width : int
         Features of a token that say when and where it is.
+    info_size : int
+        Numbers that these are made of.
     dropout : float
     qk_norm, decoder_qk_norm : {"none", "plain", "affine"}
         How queries and keys are normalised in encoders and in decoders.
@@ -181,6 +187,7 @@ class Multiformer(nn.Module):
         members: int = 16,
         tail_layers: int = 0,
         info_width: int = 16,
+        info_size: int = INFO,
         dropout: float = 0.05,
         qk_norm: Norm = "plain",
         decoder_qk_norm: Norm = "affine",
@@ -195,7 +202,8 @@ class Multiformer(nn.Module):
         check_layers(encoder_layers, decoder_layers, decoder_heads, members)
         for spec in specs:
             check_width(spec, info_width, (encoder_heads, decoder_heads))
-        self.encoder_layers = encoder_layers
+        self.encoder_layers, self.info_size = encoder_layers, info_size
+        self.members = members
 
         def encoder(spec: FieldSpec) -> list[Layer]:
             coupled = {s: (self.fields[s].width, coupling_heads) for s in spec.sources}
@@ -212,7 +220,7 @@ class Multiformer(nn.Module):
 
         self.networks = nn.ModuleDict()
         for spec in specs:
-            embedding = TokenEmbedding(spec, info_width, published_positions)
+            embedding = TokenEmbedding(spec, info_width, published_positions, info_size)
             network = FieldTransformer(spec, embedding, encoder(spec))
             if spec.name in self.predicted:
                 network.decoder = nn.ModuleList(decoder(spec))
@@ -225,6 +233,7 @@ class Multiformer(nn.Module):
         tokens: Mapping[str, Tensor],
         info: Mapping[str, Tensor],
         targets: Mapping[str, Tensor] | None = None,
+        present: Mapping[str, Sequence[int]] | None = None,
     ) -> dict[str, Tensor]:
         """Predict tokens of some fields from those of all.
 
@@ -234,9 +243,13 @@ class Multiformer(nn.Module):
             Normalised fields as :func:`xatmo.nets.multiformer_tokens.tokenize` cuts
             them; what is hidden is zero, say.
         info : mapping of str to Tensor, shapes (B, N, 8)
-            As of :func:`xatmo.nets.multiformer_tokens.token_info`.
+            As of :func:`xatmo.nets.multiformer_tokens.token_info`; or with as many
+            numbers as ``info_size`` says.
         targets : mapping of str to Tensor of bool, shapes (B, V, T, Y, X) or without B
             Fields that are predicted, and their tokens; all if not given.
+        present : mapping of str to sequence of int, optional
+            Fields that are there, and their levels, counted from 0; all if not given.
+            Tokens of others are left out, and cost nothing; V is of those there.
 
         Returns
         -------
@@ -249,9 +262,10 @@ class Multiformer(nn.Module):
             If a field is missing, has another shape, or is none that is predicted.
         """
         if targets is None:
-            targets = dict.fromkeys(self.predicted, torch.ones((), dtype=torch.bool))
+            there = [n for n in self.predicted if present is None or n in present]
+            targets = dict.fromkeys(there, torch.ones((), dtype=torch.bool))
         self._check_predicted(targets)
-        states = self.encode(tokens, info)
+        states = self.encode(tokens, info, present=present)
         return {
             name: self.network(name).predict(states[name], target)
             for name, target in targets.items()
@@ -262,15 +276,18 @@ class Multiformer(nn.Module):
         tokens: Mapping[str, Tensor],
         info: Mapping[str, Tensor],
         layers: int | None = None,
+        present: Mapping[str, Sequence[int]] | None = None,
     ) -> dict[str, list[Tensor]]:
         """Return the states (B, N, D) of each field: embedded, and after each layer.
 
-        Of the first ``layers`` layers, or of all.
+        Of the first ``layers`` layers, or of all; ``present`` as for a prediction.
         """
-        check_inputs(self.fields, tokens, info)
-        networks = {name: self.network(name) for name in self.fields}
+        some = self.there(present)
+        fields = {n: self.fields[n].only(levels, some) for n, levels in some.items()}
+        check_inputs(fields, tokens, info, self.info_size)
+        networks = {name: self.network(name) for name in some}
         states = {
-            name: [network.embedding(tokens[name], info[name])]
+            name: [network.embedding(tokens[name], info[name], self._part(name, some))]
             for name, network in networks.items()
         }
         for number in range(self.encoder_layers if layers is None else layers):
@@ -289,6 +306,7 @@ class Multiformer(nn.Module):
         layer: int,
         part: Literal["encoder", "decoder"] = "encoder",
         index: Tensor | None = None,
+        present: Mapping[str, Sequence[int]] | None = None,
     ) -> dict[str, Tensor]:
         """Return how much tokens of a field attend to those of each source.
 
@@ -303,6 +321,8 @@ class Multiformer(nn.Module):
         index : Tensor of int, shape (B, n) or (n,), optional
             Tokens that ask, counted over levels, times, rows and columns; all if not
             given. The result has as many rows.
+        present : mapping, optional
+            As for a prediction.
 
         Returns
         -------
@@ -320,14 +340,29 @@ class Multiformer(nn.Module):
         network = self.network(field)
         if part == "encoder":
             attention = cast("Layer", network.encoder[layer])
-            states = self.encode(tokens, info, layer)
+            states = self.encode(tokens, info, layer, present)
             sources = {name: layer_norm(kept[-1]) for name, kept in states.items()}
         else:
-            kept = self.encode(tokens, info)[field]
+            kept = self.encode(tokens, info, present=present)[field]
             x = network.decode(kept, layers=layer)
             sources = network.sources(x, kept, layer)
             attention = cast("Layer", cast("nn.ModuleList", network.decoder)[layer])
         return attention.attention.weights(sources, index)
+
+    def there(
+        self, present: Mapping[str, Sequence[int]] | None
+    ) -> dict[str, Sequence[int]]:
+        """Return fields and levels that are there, in order: all if it is not said."""
+        if present is None:
+            return {name: range(field.levels) for name, field in self.fields.items()}
+        check_present(self.fields, present)
+        return {name: present[name] for name in self.fields if name in present}
+
+    def _part(
+        self, name: str, present: Mapping[str, Sequence[int]]
+    ) -> Sequence[int] | None:
+        """Levels of a field that are there; None if all are."""
+        return None if len(present[name]) == self.fields[name].levels else present[name]
 
     def network(self, name: str) -> FieldTransformer:
         """Return the transformer of a field."""

@@ -72,7 +72,8 @@ class Attention(nn.Module):
         ----------
         x : Tensor, shape (B, N, D)
         sources : mapping of str to Tensor, shapes (B, N_source, D_source)
-            Normalised tokens; those of ``x`` are the first source.
+            Normalised tokens; those of ``x`` are the first source. Heads on sources
+            that are not there add nothing.
         index : Tensor of int, shape (B, n) or (n,), optional
             Tokens that ask; all if not given.
 
@@ -80,12 +81,20 @@ class Attention(nn.Module):
         -------
         Tensor, shape (B, N, D) or (B, n, D)
         """
+        found = {
+            name: F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
+            for name, q, k, v in self.projected(sources, index)
+        }
         heads = [
-            F.scaled_dot_product_attention(q, k, v).transpose(1, 2)  # (B, n, h, d)
-            for _, q, k, v in self.projected(sources, index)
-        ]
+            found[name] if name in found else self._nothing(found[self.own], count)
+            for name, count in zip(self.sources, self.heads, strict=True)
+        ]  # (B, n, h, d)
         joined = torch.cat(heads, 2) if heads[1:] else heads[0]  # (B, n, H, d)
         return _onto(self.dropout(self.out(joined.flatten(2))), take(x, index))
+
+    def _nothing(self, like: Tensor, heads: int) -> Tensor:
+        """What heads find that have no source: (B, n, heads, d)."""
+        return like.new_zeros(*like.shape[:2], heads, self.head)
 
     def weights(
         self, sources: Mapping[str, Tensor], index: Tensor | None = None
@@ -109,6 +118,8 @@ class Attention(nn.Module):
         query = query.unflatten(-1, (-1, self.head)).transpose(1, 2)  # (B, H, n, d)
         parts = query.split(self.heads, 1)
         for name, heads, q in zip(self.sources, self.heads, parts, strict=True):
+            if name not in sources:
+                continue
             both = self.key_value[name](sources[name])
             both = both.unflatten(-1, (heads, 2, self.head))  # (B, N, h, 2, d)
             k, v = both.transpose(1, 2).unbind(-2)

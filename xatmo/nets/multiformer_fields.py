@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,11 +17,13 @@ __all__ = [
     "check_fields",
     "check_inputs",
     "check_layers",
+    "check_levels",
+    "check_present",
     "check_width",
 ]
 
 INFO = 8
-"""Numbers that say when and where a token is."""
+"""Numbers that say when and where a token is, of published networks."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ class FieldSpec:
         """Return a field given as such, or by its parameters as a table of a card."""
         return field if isinstance(field, FieldSpec) else cls(**field)
 
+    def only(self, levels: Collection[int], fields: Collection[str]) -> FieldSpec:
+        """Return what is left of the field with some levels, coupled to some fields."""
+        left = tuple(name for name in self.sources if name in fields)
+        return replace(self, levels=len(levels), sources=left)
+
     @property
     def count(self) -> int:
         """Tokens of all levels."""
@@ -89,6 +96,12 @@ class FieldSpec:
     def points(self) -> int:
         """Points of a token."""
         return math.prod(self.token_size)
+
+    @property
+    def box(self) -> tuple[int, int, int]:
+        """Points in time, latitude and longitude."""
+        t, y, x = (n * s for n, s in zip(self.tokens, self.token_size, strict=True))
+        return t, y, x
 
     @property
     def plane(self) -> tuple[int, int, int, int]:
@@ -153,6 +166,7 @@ def check_inputs(
     fields: Mapping[str, FieldSpec],
     tokens: Mapping[str, Tensor],
     info: Mapping[str, Tensor],
+    info_size: int = INFO,
 ) -> None:
     """Refuse inputs of other fields, or of other shapes, than a network reads."""
     for what, given in (("tokens", tokens), ("info", info)):
@@ -163,7 +177,7 @@ def check_inputs(
             needed = ", ".join(fields)
             raise OptionError(msg, found=_names(given), needed=needed, hint=hint)
     for name, spec in fields.items():
-        wanted = {"tokens": spec.shape, "info": (spec.count, INFO)}
+        wanted = {"tokens": spec.shape, "info": (spec.count, info_size)}
         found = {"tokens": tokens[name].shape[1:], "info": info[name].shape[1:]}
         for what, shape in wanted.items():
             if tuple(found[what]) != shape:
@@ -171,6 +185,41 @@ def check_inputs(
                 hint = "tokenize(box, token_size) and token_info(...) make them"
                 sizes = str(tuple(found[what])), str(shape)
                 raise OptionError(msg, found=sizes[0], needed=sizes[1], hint=hint)
+
+
+def check_levels(
+    fields: Mapping[str, FieldSpec], numbers: Mapping[str, Sequence[float]]
+) -> tuple[int, int, int]:
+    """Refuse fields of different boxes, or levels without a number; return the box."""
+    boxes = {name: field.box for name, field in fields.items()}
+    if len(set(boxes.values())) > 1:
+        msg = "Fields of a network cover the same box."
+        found = "; ".join(f"{name}: {box}" for name, box in boxes.items())
+        hint = "change tokens or token_size"
+        needed = "the same points in time, latitude and longitude"
+        raise OptionError(msg, found=found, needed=needed, hint=hint)
+    for name, field in fields.items():
+        told = len(numbers.get(name, ()))
+        if told != field.levels:
+            msg = f"Each level of the field {name!r} needs a number."
+            found, needed = f"{told} numbers", f"{field.levels}"
+            hint = f"level_numbers={{{name!r}: {list(range(field.levels))}}}"
+            raise OptionError(msg, found=found, needed=needed, hint=hint)
+    return next(iter(boxes.values()))
+
+
+def check_present(
+    fields: Mapping[str, FieldSpec], present: Mapping[str, Sequence[int]]
+) -> None:
+    """Refuse a part of the fields and levels that is none."""
+    for name, levels in present.items():
+        count = fields[name].levels if name in fields else 0
+        if not levels or not set(levels) <= set(range(count)):
+            msg = "There are no such fields or levels."
+            found = f"{name}: levels {list(levels)}"
+            said = "; ".join(f"{n}: 0 to {f.levels - 1}" for n, f in fields.items())
+            hint = f"present={{{next(iter(fields))!r}: [0]}}"
+            raise OptionError(msg, found=found, needed=f"some of {said}", hint=hint)
 
 
 def _three(name: str, key: str, value: Sequence[int]) -> tuple[int, int, int]:

@@ -200,22 +200,35 @@ class TokenEmbedding(nn.Module):
         Features of when and where.
     published_positions : bool
         See :func:`position_code`.
+    info_size : int
+        Numbers that say when and where.
     """
 
     position: Tensor
 
     def __init__(
-        self, field: FieldSpec, info_width: int, published_positions: bool = False
+        self,
+        field: FieldSpec,
+        info_width: int,
+        published_positions: bool = False,
+        info_size: int = INFO,
     ) -> None:
         super().__init__()
+        self.levels = field.levels
         self.values = nn.Linear(field.points, field.width - info_width)
-        self.info = nn.Linear(INFO, info_width)
+        self.info = nn.Linear(info_size, info_width)
         nn.init.zeros_(self.info.weight)
         nn.init.zeros_(self.info.bias)
         code = position_code(field, published_positions)
         self.register_buffer("position", code, persistent=False)
 
-    def forward(self, tokens: Tensor, info: Tensor) -> Tensor:
-        """(B, V, T, Y, X, t, y, x) and (B, N, 8) -> (B, N, D)."""
+    def forward(
+        self, tokens: Tensor, info: Tensor, levels: Sequence[int] | None = None
+    ) -> Tensor:
+        """(B, V, T, Y, X, t, y, x) and (B, N, I) -> (B, N, D); V may be some levels."""
         values = self.values(tokens.flatten(5).flatten(1, 4))  # (B, N, D - info_width)
-        return torch.cat([values, self.info(info)], -1) + self.position
+        position = self.position
+        if levels is not None:
+            each = position.unflatten(0, (self.levels, -1))
+            position = each[list(levels)].flatten(0, 1)
+        return torch.cat([values, self.info(info)], -1) + position

@@ -9,6 +9,7 @@ The whole schema, with the optional keys marked; any other key is an error::
     architecture = "atmodist"       # key of xatmo.nets.ARCHITECTURES
     capabilities = ["embed", "distance"]
     default = true                  # optional: what a verb takes when none is named
+    default_for = ["forecast"]      # optional: the same for some capabilities only
     licence = "Apache-2.0"
     citation = "Who to cite"
 
@@ -29,6 +30,18 @@ The whole schema, with the optional keys marked; any other key is an error::
     log_std = [1.0]
     fitted = [1.0, 1.0]             # optional: measured on own data of that spacing
 
+    [[fields]]                      # in place of inputs and levels: networks that read
+                                    # boxes in space and time; in the network's order
+    name = "u"                      # what the network calls it
+    quantity = "eastward_wind"      # CF standard name
+    units = "m s-1"
+    [[fields.levels]]
+    level = "10 m"
+    slot = 0                        # which of the network's levels; some may share it
+    trained = true                  # optional
+    mean = [0.0]                    # optional: one number, or one for each calendar
+    std = [1.0]                     # month; without it the user has to give them
+
     [normalization]
     kind = "signlog"                # or "zscore"; "none" where there are no inputs
     alpha = 0.2                     # with kind = "signlog", and only then
@@ -44,6 +57,12 @@ The whole schema, with the optional keys marked; any other key is an error::
     [time]                          # optional: networks that know time
     step = "6h"
     lags = [6, 12, 18]              # optional: classes of temporal distance, hours
+
+    [box]                           # with fields, and only then
+    step = "6h"                     # between the times of a box
+    ahead = 4                       # how many times are forecast at once
+    local = "local.safetensors"     # optional: mean and std of places, beside the card
+    local_sha256 = "64 hexadecimal digits"  # with it
 
     [layers]                        # optional without "embed"
     names = ["block3", "block2"]    # what layer= accepts; the first is the default
@@ -91,9 +110,12 @@ from xatmo.zoo.tables import dumps
 
 __all__ = [
     "CAPABILITIES",
+    "Box",
+    "BoxField",
     "Card",
     "Distance",
     "Downscale",
+    "FieldLevel",
     "Grid",
     "Infill",
     "Input",
@@ -106,7 +128,15 @@ __all__ = [
 ]
 
 STATICS = ("land_area_fraction",)
-CAPABILITIES = ("embed", "distance", "downscale", "infill", "forecast", "attention")
+CAPABILITIES = (
+    "embed",
+    "distance",
+    "downscale",
+    "infill",
+    "forecast",
+    "interpolate",
+    "attention",
+)
 
 
 @dataclass(frozen=True)
@@ -132,6 +162,44 @@ class Level:
     log_mean: tuple[float, ...] | None = None
     log_std: tuple[float, ...] | None = None
     fitted: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class FieldLevel:
+    """A level of a field: which of the network's it is, and its constants.
+
+    ``mean`` and ``std`` hold one number, or one for each calendar month; None if the
+    release has no constants and the user has to give them.
+    """
+
+    level: str
+    slot: int
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    trained: bool = True
+
+
+@dataclass(frozen=True)
+class BoxField:
+    """A field of a network that reads boxes, by the network's name for it."""
+
+    name: str
+    quantity: str
+    units: str
+    levels: tuple[FieldLevel, ...]
+
+
+@dataclass(frozen=True)
+class Box:
+    """Boxes in space and time: the step between times, and how many are forecast.
+
+    ``local`` is the file with constants of places, beside the card.
+    """
+
+    step: str
+    ahead: int
+    local: str | None = None
+    local_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -253,12 +321,15 @@ class Card:
     grid: Grid
     weights: Weights
     default: bool = False
+    default_for: tuple[str, ...] = ()
     network: dict[str, Any] = field(default_factory=dict)
     time: Time | None = None
     layers: Layers | None = None
     distance: Distance | None = None
     downscale: Downscale | None = None
     infill: Infill | None = None
+    fields: tuple[BoxField, ...] = ()
+    box: Box | None = None
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = field(default=None, compare=False)
@@ -269,11 +340,20 @@ class Card:
         del values["folder"]
         if not self.inputs:
             del values["inputs"], values["levels"]
+        if not self.fields:
+            del values["fields"]
+        values["default_for"] = values["default_for"] or None
         # Written in the order of the schema, which differs from the dataclass's only
         # because Python wants fields with defaults last.
-        order = ("name", "version", "title", "architecture", "capabilities", "default")
-        values = {key: values[key] for key in (*order, *values)}
+        head = ("name", "version", "title", "architecture", "capabilities", "default")
+        order = (*head, "default_for", *values)
+        values = {key: values[key] for key in order}
         return dumps(_without_absent(values))
+
+    def is_default(self, capability: str) -> bool:
+        """Whether a verb takes this model when none is named."""
+        able = capability in self.capabilities
+        return able and (self.default or capability in self.default_for)
 
     @property
     def noise(self) -> int:

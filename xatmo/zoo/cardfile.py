@@ -25,6 +25,7 @@ from xatmo.zoo.card import (
     Time,
     Weights,
 )
+from xatmo.zoo.cardfields import box_of, fields_of
 from xatmo.zoo.files import draft
 from xatmo.zoo.tables import (
     FLAG,
@@ -145,8 +146,9 @@ def parse_card(
         If a key is missing, unknown or has a value it cannot have.
     """
     root = Table(values, source)
-    inputs = () if _reads_anything(root) else _inputs(root)
-    normalization = _normalization(root, bool(inputs))
+    fields = fields_of(root)
+    inputs = () if fields or _reads_anything(root) else _inputs(root)
+    normalization = _normalization(root, bool(inputs or fields))
     layers = _layers(root)
     card = Card(
         name=root.take("name", _NAME),
@@ -155,6 +157,7 @@ def parse_card(
         architecture=root.take("architecture", TEXT),
         capabilities=_capabilities(root),
         default=root.take("default", FLAG, default=False),
+        default_for=root.take("default_for", listed(choice(*CAPABILITIES)), ()),
         licence=root.take("licence", TEXT),
         citation=root.take("citation", TEXT),
         network=_network(root),
@@ -167,6 +170,8 @@ def parse_card(
         distance=_distance(root, layers),
         downscale=_downscale(root),
         infill=_infill(root),
+        fields=fields,
+        box=box_of(root, fields),
         weights=_weights(root),
         training=root.free("training"),
         scores=root.free("scores"),
@@ -177,7 +182,7 @@ def parse_card(
         root.refuse("name", f"the name of the folder, {folder.name!r}")
     if "downscale" in card.capabilities and card.grid.halo == "global":
         root.refuse("downscale", "a network with a finite halo in [grid]")
-    if not card.inputs and card.grid.halo == "global":
+    if not (card.inputs or card.fields) and card.grid.halo == "global":
         root.refuse("grid", "a finite halo, for a network that fills gaps anywhere")
     return card
 

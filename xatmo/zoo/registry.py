@@ -76,7 +76,8 @@ class ModelTable(Sequence[Card]):
     def _taken(self) -> list[Card]:
         """The cards that verbs take when none is named: the first folder's defaults."""
         for root in _roots():
-            if taken := [c for c in self._cards if c.default and _root(c) == root]:
+            own = [c for c in self._cards if _root(c) == root]
+            if taken := [c for c in own if c.default or c.default_for]:
                 return taken
         return []
 
@@ -212,7 +213,7 @@ def default_model(capability: str) -> Card:
     """
     able = list(list_models(capability))
     for root in _roots():
-        defaults = [c for c in able if c.default and _root(c) == root]
+        defaults = [c for c in able if c.is_default(capability) and _root(c) == root]
         if len(defaults) > 1:
             _two_defaults(capability, defaults)
         if defaults:

@@ -1,0 +1,353 @@
+"""The Multiformer on boxes as they come: with gaps, in space, in time or of fields.
+
+What is not known of a box is NaN. The box is cut into tokens, of which it is said when
+and where they are, and those with gaps are predicted and put back into their places.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from xatmo.nets.multiformer import Multiformer
+from xatmo.nets.multiformer_fields import INFO, FieldSpec, check_levels
+from xatmo.nets.multiformer_tokens import detokenize, tokenize
+
+__all__ = ["PERIODIC", "BoxMultiformer", "Present", "Read", "between_times"]
+
+PERIODIC = 11
+"""Numbers that say when, where and how well known a token is, of our own networks."""
+
+Present: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
+"""Fields that are there, and their levels, counted from 0."""
+
+_DAYS = 365.25
+
+
+class Read:
+    """Tokens of a box: what the network reads, field by field.
+
+    Attributes
+    ----------
+    tokens, info : dict of str to Tensor
+        As of :meth:`xatmo.nets.multiformer.Multiformer.forward`.
+    guess : dict of str to Tensor or None
+        What tails say something in addition to, token by token; None for nothing.
+    """
+
+    def __init__(self) -> None:
+        self.tokens: dict[str, Tensor] = {}
+        self.info: dict[str, Tensor] = {}
+        self.guess: dict[str, Tensor] | None = None
+
+
+class BoxMultiformer(Multiformer):
+    """A Multiformer with all that it needs to read boxes of normalised fields.
+
+    Parameters
+    ----------
+    fields : sequence of FieldSpec or mapping
+        All cover the same box.
+    level_numbers : mapping of str to sequence of float
+        For each field the number that says which level is which.
+    guess : {"zero", "time"}
+        What stands where nothing is known. As in published networks a zero, which is
+        the mean; or what lies between the times before and after, to which tails add
+        what they know better: a small network begins where plain methods end.
+    info : {"published", "periodic"}
+        How tokens are told when and where they are: by eight plain numbers; or by
+        sines and cosines of hour, day and place, the level, the spacing of the grid and
+        the known share of the token, eleven in all.
+    fractional_day : bool
+        Add the time of the day to the day of the year, as published networks of 2023.
+    **options
+        Of :class:`xatmo.nets.multiformer.Multiformer`.
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+        If fields cover different boxes, or levels and their numbers differ in number.
+    """
+
+    def __init__(
+        self,
+        fields: Sequence[FieldSpec | Mapping[str, Any]],
+        level_numbers: Mapping[str, Sequence[float]],
+        guess: Literal["zero", "time"] = "zero",
+        info: Literal["published", "periodic"] = "published",
+        fractional_day: bool = False,
+        **options: Any,
+    ) -> None:
+        size = INFO if info == "published" else PERIODIC
+        super().__init__(fields, info_size=size, **options)
+        self.level_numbers = {n: tuple(map(float, v)) for n, v in level_numbers.items()}
+        self.box = check_levels(self.fields, self.level_numbers)
+        self.guess, self.info, self.fractional_day = guess, info, fractional_day
+
+    def predict(
+        self,
+        x: Tensor,
+        when: Tensor,
+        latitude: Tensor,
+        longitude: Tensor,
+        resolution: float,
+        frames: int | None = None,
+        present: Present | None = None,
+    ) -> Tensor:
+        """Predict what is not known of boxes.
+
+        Parameters
+        ----------
+        x : Tensor, shape (B, C, T, Y, X)
+            Normalised; NaN where nothing is known. Channels are the levels of the first
+            field, then those of the next.
+        when : Tensor, shape (B, T, 3)
+            Year, day of the year (the first is 0), hour.
+        latitude, longitude : Tensor, shapes (B, Y) and (B, X)
+            Degrees north and east.
+        resolution : float
+            Degrees between points.
+        frames : int, optional
+            How many of the last times are wanted; all if not given.
+        present : Present, optional
+            What the channels are; all fields and levels if not given.
+
+        Returns
+        -------
+        Tensor, shape (B, members, C, frames, Y, X)
+            Whole tokens in which something was not known, NaN elsewhere.
+        """
+        frames = x.shape[2] if frames is None else frames
+        read = self.read(x, when, latitude, longitude, resolution, present)
+        targets = {
+            name: _late(
+                _tokens_of(~part.isfinite(), spec).flatten(5).any(-1), frames, spec
+            )
+            for name, spec, part in self._parts(x, present)
+            if name in self.predicted
+        }
+        wanted = {name: target for name, target in targets.items() if target.any()}
+        members = self._members(read, wanted, present)
+        out = [
+            self._placed(spec, targets.get(name), members.get(name), part, frames)
+            for name, spec, part in self._parts(x, present)
+        ]
+        return torch.cat(out, 2)
+
+    def read(
+        self,
+        x: Tensor,
+        when: Tensor,
+        latitude: Tensor,
+        longitude: Tensor,
+        resolution: float | Tensor,
+        present: Present | None = None,
+    ) -> Read:
+        """Cut boxes into tokens; arguments as for :meth:`predict`.
+
+        ``resolution`` may be one number for each box.
+        """
+        read = Read()
+        read.guess = {} if self.guess == "time" else None
+        spacing = torch.as_tensor(resolution, dtype=x.dtype, device=x.device)
+        spacing = spacing.expand(len(x))
+        for name, spec, part in self._parts(x, present):
+            seen = part.isfinite()
+            known = torch.where(seen, part, 0.0)
+            if read.guess is not None:
+                known = between_times(known, seen)
+                read.guess[name] = _tokens_of(known, spec)
+            read.tokens[name] = _tokens_of(known, spec)
+            share = _tokens_of(seen.to(x.dtype), spec).flatten(5).mean(-1)
+            levels = dict(present)[name] if present else range(spec.levels)
+            numbers = [self.level_numbers[name][level] for level in levels]
+            where = (when, latitude, longitude, spacing)
+            read.info[name] = self._info(spec, numbers, share, *where)
+        return read
+
+    def states(
+        self,
+        x: Tensor,
+        when: Tensor,
+        latitude: Tensor,
+        longitude: Tensor,
+        resolution: float,
+        layer: int | None = None,
+        present: Present | None = None,
+    ) -> Tensor:
+        """Return what encoders know of the last tokens in time; arguments as above.
+
+        Parameters
+        ----------
+        layer : int, optional
+            After how many layers; after all if not given.
+
+        Returns
+        -------
+        Tensor, shape (B, D, Y, X)
+            Features of all fields one after the other, means over levels, on the tokens
+            of the field that has most of them; the nearest token of others.
+        """
+        read = self.read(x, when, latitude, longitude, resolution, present)
+        states = self.encode(read.tokens, read.info, layer, _there(present))
+        last = []
+        for name, spec, _ in self._parts(x, present):
+            plane = states[name][-1].unflatten(1, (-1, *spec.tokens))
+            last.append(plane[:, :, -1].mean(1).movedim(-1, 1))  # (B, D, Y, X)
+        most = max((part.shape[2:] for part in last), key=math.prod)
+        return torch.cat([F.interpolate(part, most) for part in last], 1)
+
+    # --- Parts --------------------------------------------------------------------
+
+    def _parts(
+        self, x: Tensor, present: Present | None
+    ) -> Iterator[tuple[str, FieldSpec, Tensor]]:
+        """Name, what there is of it and channels (B, V, T, Y, X) of each field."""
+        start = 0
+        some = self.there(_there(present))
+        for name, levels in some.items():
+            spec = self.fields[name].only(levels, some)
+            yield name, spec, x[:, start : start + len(levels)]
+            start += len(levels)
+
+    def _members(
+        self, read: Read, targets: Mapping[str, Tensor], present: Present | None
+    ) -> dict[str, Tensor]:
+        """Predict the tokens of each field (n, E, t, y, x), the guess included."""
+        if not targets:
+            return {}
+        there = _there(present)
+        members = self.forward(read.tokens, read.info, targets, there)
+        if read.guess is None:
+            return members
+        return {
+            name: found + read.guess[name][targets[name]][:, None]
+            for name, found in members.items()
+        }
+
+    def _placed(
+        self,
+        spec: FieldSpec,
+        target: Tensor | None,
+        members: Tensor | None,
+        part: Tensor,
+        frames: int,
+    ) -> Tensor:
+        """Put tokens into their places: (B, E, V, frames, Y, X), NaN elsewhere."""
+        count = self.members
+        if target is None or members is None:
+            shape = (len(part), count, part.shape[1], frames, *part.shape[3:])
+            return part.new_full(shape, math.nan)
+        late = -(-frames // spec.token_size[0])  # tokens that these times touch
+        target = target[:, :, -late:]
+        shape = (*target.shape, count, *spec.token_size)
+        out = members.new_full(shape, math.nan)
+        out[target] = members
+        return detokenize(out.movedim(5, 1))[:, :, :, -frames:]
+
+    def _info(
+        self,
+        spec: FieldSpec,
+        levels: Sequence[float],
+        share: Tensor,
+        when: Tensor,
+        latitude: Tensor,
+        longitude: Tensor,
+        resolution: Tensor,
+    ) -> Tensor:
+        """Say when and where tokens are: (B, N, I)."""
+        t, rows, columns = spec.token_size
+        year, day, hour = when[:, t - 1 :: t].unbind(-1)  # (B, T)
+        y, x = latitude[:, rows // 2 :: rows], longitude[:, columns // 2 :: columns]
+        level = torch.tensor(levels, dtype=share.dtype, device=share.device)
+        if self.info == "published":
+            day = day + hour / 24 if self.fractional_day else day
+            times, ys, xs = [year, day, hour], [90 - y], [x]
+            order = [0, 1, 2, 3, 4, 5, 3, 6]  # the level twice
+        else:
+            times = [*_circle(hour / 24), *_circle((day + hour / 24) / _DAYS)]
+            ys, xs = [*_circle(y / 360)], [*_circle(x / 360)]
+            resolution = resolution.log2()
+            order = [*range(11)]
+        numbers = [
+            *(n[:, None, :, None, None] for n in times),
+            level[:, None, None, None],
+            *(n[:, None, None, :, None] for n in ys),
+            *(n[:, None, None, None, :] for n in xs),
+            resolution[:, None, None, None, None],
+            share,
+        ]
+        wide = [numbers[i].expand(share.shape) for i in order]
+        return torch.stack(wide, -1).flatten(1, 4)
+
+
+def between_times(x: Tensor, seen: Tensor) -> Tensor:
+    """Fill gaps from the times before and after, in proportion to how near these are.
+
+    Parameters
+    ----------
+    x : Tensor, shape (B, C, T, Y, X)
+        Zero where not seen.
+    seen : Tensor of bool, same shape
+
+    Returns
+    -------
+    Tensor
+        The nearest time before the first and after the last that is seen, and zero
+        where a point is never seen.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from xatmo.nets.multiformer_box import between_times
+    >>> x = torch.tensor([0.0, 1, 0, 0, 4, 0]).reshape(1, 1, 6, 1, 1)
+    >>> between_times(x, x > 0).flatten().tolist()
+    [1.0, 1.0, 2.0, 3.0, 4.0, 4.0]
+    """
+    before, age = _carried(x, seen)
+    after, rest = (part.flip(2) for part in _carried(x.flip(2), seen.flip(2)))
+    # Far more than any real distance where there is nothing on that side.
+    weight = rest / (age + rest).clamp(min=1.0)
+    return torch.where(seen, x, before * weight + after * (1 - weight))
+
+
+_NEVER = 1e6
+
+
+def _carried(x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """The last value that was seen, and how many times ago."""
+    value = torch.zeros_like(x[:, :, 0])
+    age = torch.full_like(value, _NEVER)
+    values, ages = [], []
+    for x_t, seen_t in zip(x.unbind(2), seen.unbind(2), strict=True):
+        value = torch.where(seen_t, x_t, value)
+        age = torch.where(seen_t, 0.0, age + 1)
+        values.append(value)
+        ages.append(age)
+    return torch.stack(values, 2), torch.stack(ages, 2)
+
+
+def _tokens_of(part: Tensor, spec: FieldSpec) -> Tensor:
+    return tokenize(part, spec.token_size)
+
+
+def _late(target: Tensor, frames: int, spec: FieldSpec) -> Tensor:
+    """Tokens (B, V, T, Y, X) that touch the last times."""
+    late = -(-frames // spec.token_size[0])
+    late_only = torch.zeros_like(target)
+    late_only[:, :, -late:] = target[:, :, -late:]
+    return late_only
+
+
+def _there(present: Present | None) -> dict[str, Sequence[int]] | None:
+    return None if present is None else dict(present)
+
+
+def _circle(turns: Tensor) -> tuple[Tensor, Tensor]:
+    angle = 2 * math.pi * turns
+    return angle.sin(), angle.cos()
