@@ -136,6 +136,8 @@ class Multiformer(nn.Module):
         Features of a token that say when and where it is.
     info_size : int
         Numbers that these are made of.
+    channels : int
+        Numbers that are read of each point: tokens have as many times the columns.
     dropout : float
     qk_norm, decoder_qk_norm : {"none", "plain", "affine"}
         How queries and keys are normalised in encoders and in decoders.
@@ -188,6 +190,7 @@ class Multiformer(nn.Module):
         tail_layers: int = 0,
         info_width: int = 16,
         info_size: int = INFO,
+        channels: int = 1,
         dropout: float = 0.05,
         qk_norm: Norm = "plain",
         decoder_qk_norm: Norm = "affine",
@@ -203,7 +206,7 @@ class Multiformer(nn.Module):
         for spec in specs:
             check_width(spec, info_width, (encoder_heads, decoder_heads))
         self.encoder_layers, self.info_size = encoder_layers, info_size
-        self.members = members
+        self.members, self.channels = members, channels
 
         def encoder(spec: FieldSpec) -> list[Layer]:
             coupled = {s: (self.fields[s].width, coupling_heads) for s in spec.sources}
@@ -220,7 +223,9 @@ class Multiformer(nn.Module):
 
         self.networks = nn.ModuleDict()
         for spec in specs:
-            embedding = TokenEmbedding(spec, info_width, published_positions, info_size)
+            embedding = TokenEmbedding(
+                spec, info_width, published_positions, info_size, channels
+            )
             network = FieldTransformer(spec, embedding, encoder(spec))
             if spec.name in self.predicted:
                 network.decoder = nn.ModuleList(decoder(spec))
@@ -284,7 +289,7 @@ class Multiformer(nn.Module):
         """
         some = self.there(present)
         fields = {n: self.fields[n].only(levels, some) for n, levels in some.items()}
-        check_inputs(fields, tokens, info, self.info_size)
+        check_inputs(fields, tokens, info, self.info_size, self.channels)
         networks = {name: self.network(name) for name in some}
         states = {
             name: [network.embedding(tokens[name], info[name], self._part(name, some))]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from xatmo.nets.multiformer import Multiformer
 from xatmo.nets.multiformer_fields import INFO, FieldSpec, check_levels
+from xatmo.nets.multiformer_maps import attention_maps
+from xatmo.nets.multiformer_tail import MemberLinear
 from xatmo.nets.multiformer_tokens import detokenize, tokenize
 
 __all__ = ["PERIODIC", "BoxMultiformer", "Present", "Read", "between_times"]
@@ -58,7 +60,8 @@ class BoxMultiformer(Multiformer):
     guess : {"zero", "time"}
         What stands where nothing is known. As in published networks a zero, which is
         the mean; or what lies between the times before and after, to which tails add
-        what they know better: a small network begins where plain methods end.
+        what they know better: a small network begins where plain methods end. Tokens
+        then say of each point whether it is known.
     info : {"published", "periodic"}
         How tokens are told when and where they are: by eight plain numbers; or by
         sines and cosines of hour, day and place, the level, the spacing of the grid and
@@ -84,10 +87,22 @@ class BoxMultiformer(Multiformer):
         **options: Any,
     ) -> None:
         size = INFO if info == "published" else PERIODIC
-        super().__init__(fields, info_size=size, **options)
+        channels = 1 if guess == "zero" else 2
+        super().__init__(fields, info_size=size, channels=channels, **options)
         self.level_numbers = {n: tuple(map(float, v)) for n, v in level_numbers.items()}
         self.box = check_levels(self.fields, self.level_numbers)
         self.guess, self.info, self.fractional_day = guess, info, fractional_day
+        if guess == "time":
+            self._begin_with_guess()
+
+    @torch.no_grad()
+    def _begin_with_guess(self) -> None:
+        """Let tails say little at first: the guess is nearer than random members."""
+        for name in self.predicted:
+            tail = self.network(name).tail
+            assert tail is not None  # noqa: S101 - predicted
+            for parameter in cast("MemberLinear", tail.layers[-1]).parameters():
+                parameter.mul_(0.1)
 
     def predict(
         self,
@@ -132,7 +147,7 @@ class BoxMultiformer(Multiformer):
             if name in self.predicted
         }
         wanted = {name: target for name, target in targets.items() if target.any()}
-        members = self._members(read, wanted, present)
+        members = self.answer(read, wanted, present)
         out = [
             self._placed(spec, targets.get(name), members.get(name), part, frames)
             for name, spec, part in self._parts(x, present)
@@ -159,11 +174,14 @@ class BoxMultiformer(Multiformer):
         for name, spec, part in self._parts(x, present):
             seen = part.isfinite()
             known = torch.where(seen, part, 0.0)
-            if read.guess is not None:
-                known = between_times(known, seen)
-                read.guess[name] = _tokens_of(known, spec)
-            read.tokens[name] = _tokens_of(known, spec)
-            share = _tokens_of(seen.to(x.dtype), spec).flatten(5).mean(-1)
+            there = _tokens_of(seen.to(x.dtype), spec)
+            if read.guess is None:
+                read.tokens[name] = _tokens_of(known, spec)
+            else:
+                guess = _tokens_of(between_times(known, seen), spec)
+                read.guess[name] = guess
+                read.tokens[name] = torch.cat([guess, there], -1)
+            share = there.flatten(5).mean(-1)
             levels = dict(present)[name] if present else range(spec.levels)
             numbers = [self.level_numbers[name][level] for level in levels]
             where = (when, latitude, longitude, spacing)
@@ -202,6 +220,58 @@ class BoxMultiformer(Multiformer):
         most = max((part.shape[2:] for part in last), key=math.prod)
         return torch.cat([F.interpolate(part, most) for part in last], 1)
 
+    def attention_maps(
+        self,
+        x: Tensor,
+        when: Tensor,
+        latitude: Tensor,
+        longitude: Tensor,
+        resolution: float,
+        present: Present | None = None,
+        **asked: Any,
+    ) -> Tensor:
+        """Return what the tokens at one place of boxes attend to.
+
+        Parameters
+        ----------
+        x, when, latitude, longitude, resolution, present
+            As for :meth:`predict`.
+        **asked
+            Where and of what: see
+            :func:`xatmo.nets.multiformer_maps.attention_maps`.
+
+        Returns
+        -------
+        Tensor, shape (B, asking, sources, layers, heads, T, Y, X)
+        """
+        read = self.read(x, when, latitude, longitude, resolution, present)
+        said = {**asked, "present": _there(present)}
+        return attention_maps(self, read.tokens, read.info, **said)
+
+    def split(self, x: Tensor, present: Present | None = None) -> dict[str, Tensor]:
+        """Cut channels (B, C, T, Y, X) into tokens of fields (B, V, ..., t, y, x)."""
+        return {
+            name: _tokens_of(part, spec) for name, spec, part in self._parts(x, present)
+        }
+
+    def answer(
+        self, read: Read, targets: Mapping[str, Tensor], present: Present | None = None
+    ) -> dict[str, Tensor]:
+        """Predict tokens of each field (n, E, t, y, x), the guess included.
+
+        ``targets`` (B, V, T, Y, X) say which, as for
+        :meth:`xatmo.nets.multiformer.Multiformer.forward`.
+        """
+        if not targets:
+            return {}
+        members = self.forward(read.tokens, read.info, targets, _there(present))
+        if read.guess is None:
+            return members
+        return {
+            name: found + read.guess[name][targets[name]][:, None]
+            for name, found in members.items()
+        }
+
     # --- Parts --------------------------------------------------------------------
 
     def _parts(
@@ -214,21 +284,6 @@ class BoxMultiformer(Multiformer):
             spec = self.fields[name].only(levels, some)
             yield name, spec, x[:, start : start + len(levels)]
             start += len(levels)
-
-    def _members(
-        self, read: Read, targets: Mapping[str, Tensor], present: Present | None
-    ) -> dict[str, Tensor]:
-        """Predict the tokens of each field (n, E, t, y, x), the guess included."""
-        if not targets:
-            return {}
-        there = _there(present)
-        members = self.forward(read.tokens, read.info, targets, there)
-        if read.guess is None:
-            return members
-        return {
-            name: found + read.guess[name][targets[name]][:, None]
-            for name, found in members.items()
-        }
 
     def _placed(
         self,

@@ -167,6 +167,7 @@ def check_inputs(
     tokens: Mapping[str, Tensor],
     info: Mapping[str, Tensor],
     info_size: int = INFO,
+    channels: int = 1,
 ) -> None:
     """Refuse inputs of other fields, or of other shapes, than a network reads."""
     for what, given in (("tokens", tokens), ("info", info)):
@@ -177,7 +178,11 @@ def check_inputs(
             needed = ", ".join(fields)
             raise OptionError(msg, found=_names(given), needed=needed, hint=hint)
     for name, spec in fields.items():
-        wanted = {"tokens": spec.shape, "info": (spec.count, info_size)}
+        columns = channels * spec.shape[-1]
+        wanted = {
+            "tokens": (*spec.shape[:-1], columns),
+            "info": (spec.count, info_size),
+        }
         found = {"tokens": tokens[name].shape[1:], "info": info[name].shape[1:]}
         for what, shape in wanted.items():
             if tuple(found[what]) != shape:

@@ -202,6 +202,8 @@ class TokenEmbedding(nn.Module):
         See :func:`position_code`.
     info_size : int
         Numbers that say when and where.
+    channels : int
+        Numbers that are read of a point.
     """
 
     position: Tensor
@@ -212,10 +214,11 @@ class TokenEmbedding(nn.Module):
         info_width: int,
         published_positions: bool = False,
         info_size: int = INFO,
+        channels: int = 1,
     ) -> None:
         super().__init__()
         self.levels = field.levels
-        self.values = nn.Linear(field.points, field.width - info_width)
+        self.values = nn.Linear(channels * field.points, field.width - info_width)
         self.info = nn.Linear(info_size, info_width)
         nn.init.zeros_(self.info.weight)
         nn.init.zeros_(self.info.bias)

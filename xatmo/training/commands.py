@@ -119,6 +119,7 @@ _ASKED = {
     "pairs": ("pairs", "triplets"),
     "downscale": ("realizations",),
     "infill": ("times",),
+    "multiformer": ("times",),
 }
 
 
@@ -174,9 +175,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     _need_training_packages("scipy")
     from xatmo.zoo import get_card
 
-    able = get_card(arguments.model).capabilities
+    card = get_card(arguments.model)
+    if card.box is not None:
+        return _evaluate_fields(arguments, "multiformer")
     for kind in ("downscale", "infill"):
-        if kind in able:
+        if kind in card.capabilities:
             return _evaluate_fields(arguments, kind)
     from xatmo.training.evaluate import evaluate
     from xatmo.training.modelpage import score_page
@@ -233,7 +236,7 @@ def _evaluate_fields(arguments: argparse.Namespace, kind: str) -> int:
             folder = Path(arguments.figures, key if several else "")
             _print_written(save_figures(scores, folder))
     for scores in results.values():
-        scores.pop(of_task.EXAMPLE)  # maps, for a figure alone
+        scores.pop(of_task.EXAMPLE, None)  # maps, for a figure alone
     _write_json(arguments.json, results if several else scores)
     return 0
 
@@ -277,7 +280,7 @@ def _write_json(path: str | None, values: Any) -> None:
 def _add_of_fields(parser: argparse.ArgumentParser) -> None:
     text = "of networks that draw them; default: 8"
     parser.add_argument("--realizations", type=int, default=8, help=text)
-    text = "so many are scored, of networks that fill gaps"
+    text = "so many are scored, of networks that fill gaps or forecast"
     parser.add_argument("--times", type=int, help=text)
 
 

@@ -51,6 +51,18 @@ _COLUMNS = {
         "learning_rate": "lr",
         "crops_per_second": "crops_per_second",
     },
+    "multiformer": {
+        "train_loss": "train_loss",
+        "val_rmse": "val_rmse",
+        "val_crps": "val_crps",
+        "val_spread_error": "val_spread_error",
+        "val_tokens": "val_tokens",
+        "val_forecast": "val_forecast",
+        "val_between": "val_between",
+        "val_gaps": "val_gaps",
+        "learning_rate": "lr",
+        "boxes_per_second": "boxes_per_second",
+    },
     "hole": {
         "train_loss": "train_loss",
         "train_mse": "train_mse",
@@ -72,7 +84,11 @@ _COLUMNS = {
         "pieces_per_second": "pieces_per_second",
     },
 }
-_UNITS = {"pairs": "pairs", "infill": "pieces"}  # of the others: crops
+_UNITS = {
+    "pairs": "pairs",
+    "infill": "pieces",
+    "multiformer": "boxes",
+}  # of the others: crops
 
 
 class Throughput(Callback):

@@ -47,6 +47,8 @@ class Source:
     spacing: float | None = None
     weight: float = 1.0
     level: str | None = None
+    scene: str | None = None
+    """Sources of one scene lie on the same points and are read together."""
     quantities: tuple[str, ...] = ()
     """Standard names, where the recipe leaves it to its sources what they hold."""
 

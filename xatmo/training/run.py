@@ -52,6 +52,7 @@ __all__ = [
     "build_network",
     "build_trainer",
     "fit_levels",
+    "initial_state",
     "load_initial",
     "network_state",
     "prepare_all",
@@ -121,8 +122,17 @@ def train(
     network = build_network(recipe)
     if recipe.init_from and not checkpoint:
         load_initial(network, recipe.init_from, Path(out))
+    if job.initial and not checkpoint:
+        job.initial(network)
     trainer = build_trainer(
-        s, folder, devices, accelerator, stop_after, progress, job.unit
+        s,
+        folder,
+        devices,
+        accelerator,
+        stop_after,
+        progress,
+        job.unit,
+        leaves_out=job.leaves_out,
     )
     trainer.fit(
         job.module(network),
@@ -149,12 +159,19 @@ class Job:
     """What a sample is called."""
     parallel: bool = True
     """Whether several devices can share it."""
+    leaves_out: bool = False
+    """Whether a step may leave out parts of the network."""
+    initial: Callable[[nn.Module], None] | None = None
+    """Gives the network weights to begin with, other than those of one run."""
+
+
+_TASKS = ("pairs", "downscale", "infill", "hole", "multiformer")
 
 
 def _begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
     """Prepare the data of a recipe of any task."""
     kind = task(path)
-    check_choice("recipe", "task", kind, ("pairs", "downscale", "infill", "hole"))
+    check_choice("recipe", "task", kind, _TASKS)
     if kind != "pairs":
         job: Job = import_module(f"xatmo.training.{kind}.run").begin(path, asked, out)
         return job
@@ -230,22 +247,8 @@ def load_initial(network: nn.Module, name: str, out: Path) -> None:
     xatmo.errors.OptionError
         If there is neither, or the weights belong to another network.
     """
-    checkpoint = out / name / "checkpoints" / "last.ckpt"
-    if checkpoint.exists():
-        state = network_state(checkpoint)
-    else:
-        try:
-            state = load_model(name).network().state_dict()
-        except ModelNotFoundError as error:
-            msg = f"There are no weights {name!r} to begin with."
-            raise OptionError(
-                msg,
-                found=f"no {checkpoint}, and no released model {name!r}",
-                needed="a finished run or a released model",
-                hint=f"xatmo train the recipe of {name!r} first, with the same --out",
-            ) from error
     try:
-        network.load_state_dict(state)
+        network.load_state_dict(initial_state(name, out))
     except RuntimeError as error:
         msg = f"The weights {name!r} do not fit this recipe's network."
         raise OptionError(
@@ -253,6 +256,29 @@ def load_initial(network: nn.Module, name: str, out: Path) -> None:
             found=str(error).splitlines()[-1].strip(),
             needed="the same [network] in both recipes",
             hint=f"compare [network] with the recipe of {name!r}",
+        ) from error
+
+
+def initial_state(name: str, out: Path) -> dict[str, Tensor]:
+    """Return the weights of an earlier run below ``out``, or of a released model.
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+        If there is neither.
+    """
+    checkpoint = out / name / "checkpoints" / "last.ckpt"
+    if checkpoint.exists():
+        return network_state(checkpoint)
+    try:
+        return load_model(name).network().state_dict()
+    except ModelNotFoundError as error:
+        msg = f"There are no weights {name!r} to begin with."
+        raise OptionError(
+            msg,
+            found=f"no {checkpoint}, and no released model {name!r}",
+            needed="a finished run or a released model",
+            hint=f"xatmo train the recipe of {name!r} first, with the same --out",
         ) from error
 
 
@@ -277,10 +303,12 @@ def build_trainer(
     stop: int | None,
     progress: bool,
     unit: str = "pairs",
+    *,
+    leaves_out: bool = False,
 ) -> L.Trainer:
     """Set up what trains, logs and saves, as the recipe's ``[optimizer]`` says.
 
-    ``unit`` is what the log counts per second.
+    ``unit`` is what the log counts per second; ``leaves_out`` as of :class:`Job`.
     """
     s = settings
     gpu = accelerator != "cpu" and torch.cuda.is_available()
@@ -290,7 +318,7 @@ def build_trainer(
         accelerator="gpu" if gpu else "cpu",
         devices=devices,
         # Started by us, not by running the user's script or notebook once more.
-        strategy="ddp_spawn" if several else "auto",
+        strategy=_strategy(leaves_out) if several else "auto",
         precision=_precision(s.precision, gpu),
         sync_batchnorm=several and gpu,
         plugins=[WholeFiles(), *([SharedStatistics()] if several and not gpu else [])],
@@ -312,6 +340,10 @@ def build_trainer(
         enable_model_summary=False,
         log_every_n_steps=50,
     )
+
+
+def _strategy(leaves_out: bool) -> str:
+    return "ddp_spawn_find_unused_parameters_true" if leaves_out else "ddp_spawn"
 
 
 def _precision(wanted: str, gpu: bool) -> str:

@@ -1,0 +1,1 @@
+"""Training of Multiformers: boxes of several fields of which a part is hidden."""

@@ -1,0 +1,263 @@
+"""``xatmo evaluate MODEL --data FILE`` for Multiformers: ahead, between and in gaps.
+
+Everything goes through the verbs that people call, on whole domains: forecasts beside
+persistence and the climatology, times between others beside straight lines, and gaps
+beside plain methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from tqdm import tqdm
+
+from xatmo.errors import OptionError
+from xatmo.fields import find_axes
+from xatmo.metrics import crps, crps_normal, mae, rmse, spread_error_ratio, spread_ratio
+from xatmo.training.infill.evaluate import EXAMPLE
+from xatmo.training.infill.evaluate import evaluate as evaluate_gaps
+from xatmo.training.recipe import Source
+from xatmo.training.source import open_source, said
+from xatmo.zoo import Model, load_model
+
+__all__ = ["EVERY", "EXAMPLE", "FAMILIES", "LEADS", "evaluate"]
+
+LEADS = ("6h", "12h", "18h", "24h")
+EVERY = (2, 4)
+"""Of so many times one is kept, and the others are found again."""
+FAMILIES = ("blocks", "clouds", "centre_hole")
+PLAIN = ("climatology", "nearest", "interpolate", "biharmonic")
+_TIMES = 16
+_GAP_TIMES = 12
+
+
+def evaluate(
+    model: str | Model | Sequence[str | Model],
+    data: Source,
+    *,
+    times: int | None = None,
+    folder: str | Path = "runs/evaluate",
+    seed: int = 7,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Score a Multiformer on data, beside plain methods.
+
+    Parameters
+    ----------
+    model : str or Model, or several of them
+        With the capability ``forecast``; of several the first.
+    data : Source
+        A file or store that xarray opens and xatmo reads: the truth.
+    times : int, optional
+        How many forecasts are scored, 16 by default, spread over the series.
+    folder : path
+        Prepared data are kept there.
+    seed : int
+        Of gaps.
+    progress : bool
+        Show a progress bar on the standard error stream.
+
+    Returns
+    -------
+    dict
+        ``forecast`` and ``between``: lists of rows; ``gaps``: as of
+        :func:`xatmo.training.infill.evaluate.evaluate`; ready for JSON.
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+        If there are not enough times.
+    """
+    if times is not None and times < 1:
+        msg = f"There cannot be {times} times to score."
+        needed = "at least 1"
+        raise OptionError(msg, found=f"times={times}", needed=needed, hint="times=8")
+    first = model if isinstance(model, str | Model) else model[0]
+    found = load_model(first, capability="forecast")
+    ds = open_source(data)
+    names = _names(ds, data, found)
+    ds = ds[names].compute()
+    time = str(find_axes(ds).time)
+    rows = [*_ahead(ds, time, found, times or _TIMES, progress)]
+    gaps = evaluate_gaps(
+        found,
+        data,
+        methods=PLAIN,
+        families=FAMILIES,
+        times=min(times or _GAP_TIMES, _GAP_TIMES),
+        folder=folder,
+        seed=seed,
+        progress=progress,
+    )
+    gaps.pop(EXAMPLE)  # maps, which no figure here shows
+    card = found.card
+    return {
+        "model": f"{card.name} {card.version}",
+        "sha256": card.weights.sha256,
+        "data": [said(data)],
+        "seed": seed,
+        "forecast": rows,
+        "between": [*_between(ds, time, found, progress)],
+        "gaps": gaps,
+    }
+
+
+def _names(ds: xr.Dataset, data: Source, model: Model) -> list[str]:
+    """Return the variables that are scored."""
+    from xatmo.fields import find_quantities
+
+    wanted = data.quantities or [f.quantity for f in model.card.fields]
+    found = find_quantities(ds)
+    return [f.name for q in wanted for f in found.get(q, ())]
+
+
+# --- Forecasts ------------------------------------------------------------------------
+
+
+def _ahead(
+    ds: xr.Dataset, time: str, model: Model, most: int, progress: bool
+) -> Iterator[dict[str, Any]]:
+    """One row for each variable, level and lead."""
+    import xatmo
+
+    lazy = ds.chunk({time: 4})
+    forecast = xatmo.forecast(lazy, LEADS[-1], model)
+    index = ds.indexes[time]
+    longest = pd.Timedelta(LEADS[-1])
+    able = [
+        i
+        for i, start in enumerate(forecast.indexes[time])
+        if all(start + pd.Timedelta(lead) in index for lead in LEADS)
+        and start + longest <= index[-1]
+    ]
+    if not able:
+        msg = "No forecast of these data can be compared with what came."
+        raise OptionError(
+            msg,
+            found=f"{len(index)} times from {index[0]} to {index[-1]}",
+            needed=f"times without gaps for {longest} after a forecast begins",
+            hint="take a longer series",
+        )
+    some = [able[i] for i in _spread(len(able), most)]
+    parts = []
+    for i in tqdm(some, "forecasts", disable=not progress):
+        parts.append(forecast.isel({time: [i]}).compute())
+    members = xr.concat(parts, time, coords="minimal", compat="override")
+    usual = ds.mean(time)
+    for lead in LEADS:
+        ahead = members.sel(lead_time=pd.Timedelta(lead)).drop_vars(
+            ["lead_time", "valid_time"], errors="ignore"
+        )
+        starts = members.indexes[time]
+        truth = _at(ds, time, starts + pd.Timedelta(lead), starts)
+        before = _at(ds, time, starts, starts)
+        for name in ds.data_vars:
+            for level, choose in _levels(ds[name], time):
+                row = _scored(
+                    ahead[name].isel(choose),
+                    truth[name].isel(choose),
+                    before[name].isel(choose),
+                    usual[name].isel(choose),
+                )
+                head = {"variable": str(name), "level": level, "lead": lead}
+                yield {**head, "times": len(some), **row}
+
+
+def _scored(
+    members: xr.DataArray,
+    truth: xr.DataArray,
+    before: xr.DataArray,
+    usual: xr.DataArray,
+) -> dict[str, float]:
+    mean = members.mean("member")
+    return {
+        "rmse": float(rmse(mean, truth)),
+        "crps": float(crps(members, truth, "member", fair=False)),
+        "spread_error": float(spread_error_ratio(members, truth, "member")),
+        "persistence": float(rmse(before, truth)),
+        "persistence_mae": float(mae(before, truth)),
+        "climatology": float(rmse(usual.broadcast_like(truth), truth)),
+    }
+
+
+def _at(ds: xr.Dataset, time: str, when: pd.Index, called: pd.Index) -> xr.Dataset:
+    """The states of some times, under the times when forecasts of them began."""
+    return ds.sel({time: when}).assign_coords({time: called})
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """So many numbers of a range, at equal distances, at most all."""
+    if count <= most:
+        return list(range(count))
+    return np.unique(np.linspace(0, count - 1, most).round().astype(int)).tolist()
+
+
+def _levels(da: xr.DataArray, time: str) -> Iterator[tuple[str, dict[str, int]]]:
+    """Name each level of a variable, and say how to select it."""
+    axes = find_axes(da.to_dataset(name="x"))
+    others = [d for d in da.dims if d not in (time, axes.latitude, axes.longitude)]
+    if not others:
+        yield "", {}
+        return
+    dim = str(others[0])
+    for i, value in enumerate(da[dim].values):
+        yield f"{dim} {value:g}", {dim: i}
+
+
+# --- Times between --------------------------------------------------------------------
+
+
+def _between(
+    ds: xr.Dataset, time: str, model: Model, progress: bool
+) -> Iterator[dict[str, Any]]:
+    """One row for each variable, level and width of gaps in time."""
+    import xatmo
+
+    whole = _longest(ds, time, model)
+    for every in tqdm(EVERY, "between", disable=not progress):
+        kept = whole.isel({time: slice(None, None, every)})
+        if kept.sizes[time] < 3:
+            continue
+        step = pd.Timedelta(model.card.box.step)  # type: ignore[union-attr]
+        found = xatmo.interpolate_time(kept, step, model)
+        last = kept.indexes[time][-1]
+        truth = whole.sel({time: slice(None, last)})
+        new = np.flatnonzero(np.arange(truth.sizes[time]) % every)
+        line = kept.interp({time: truth[time]})
+        for name in ds.data_vars:
+            for level, choose in _levels(ds[name], time):
+                at = {**choose, time: new}
+                mean, spread, plain, true = (
+                    x.isel(at)
+                    for x in (
+                        found[name],
+                        found[f"{name}_spread"],
+                        line[name],
+                        truth[name],
+                    )
+                )
+                yield {
+                    "variable": str(name),
+                    "level": level,
+                    "hours": float(every * step / pd.Timedelta("1h")),
+                    "times": len(new),
+                    "rmse": float(rmse(mean, true)),
+                    "crps": float(crps_normal(mean, spread, true)),
+                    "spread_error": float(spread_ratio(mean, spread, true)),
+                    "linear": float(rmse(plain, true)),
+                    "linear_mae": float(mae(plain, true)),
+                }
+
+
+def _longest(ds: xr.Dataset, time: str, model: Model) -> xr.Dataset:
+    """The longest stretch of times without a gap, of at most fifty."""
+    step = pd.Timedelta(model.card.box.step)  # type: ignore[union-attr]
+    index = ds.indexes[time]
+    breaks = np.flatnonzero(np.diff(index) != step) + 1
+    parts = np.split(np.arange(len(index)), breaks)
+    return ds.isel({time: max(parts, key=len)[:49]})

@@ -1,0 +1,103 @@
+"""From the recipe of a Multiformer to what Lightning trains."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xatmo.nets.multiformer_fields import FieldSpec
+from xatmo.training.checks import hold_out
+from xatmo.training.data import NumberedData
+from xatmo.training.multiformer.constants import Constants, fit_constants, table_of
+from xatmo.training.multiformer.coupling import load_fields
+from xatmo.training.multiformer.module import MaskedBoxes
+from xatmo.training.multiformer.recipe import MultiformerRecipe, read_recipe
+from xatmo.training.multiformer.sampling import BoxSampler
+from xatmo.training.multiformer.scenes import scenes_of
+from xatmo.training.prepare import prepare_source
+from xatmo.training.recipe import Source
+from xatmo.training.run import Job
+from xatmo.training.sampling import BLOCK_SECONDS, FieldStore, open_stores
+
+__all__ = ["begin", "prepared", "sampler_of"]
+
+
+def begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
+    """Prepare the data of a recipe; ``asked`` changes it as the call wants."""
+    recipe: MultiformerRecipe = asked(read_recipe(path), on_data)
+    folder = out / recipe.name
+    folder.mkdir(parents=True, exist_ok=True)
+    stores = prepared(recipe, recipe.train, folder)
+    constants = fit_constants(recipe, recipe.train, stores)
+    train = sampler_of(recipe, recipe.train, stores, constants)
+    held_out = None
+    if recipe.validation:
+        kept = prepared(recipe, recipe.validation, folder)
+        held_out = sampler_of(recipe, recipe.validation, kept, constants, plain=True)
+    s = recipe.optimizer
+    data = NumberedData(
+        train,
+        held_out,
+        batch_size=s.batch_size,
+        steps=s.steps_per_epoch,
+        held_out=s.validation_boxes,
+        workers=s.workers,
+    )
+    module = partial(MaskedBoxes, recipe=recipe, numbers=train.numbers)
+    return Job(
+        recipe,
+        folder,
+        table_of(constants),
+        module,
+        data,
+        "boxes",
+        leaves_out=True,
+        initial=partial(load_fields, names=recipe.init_fields, out=out),
+    )
+
+
+def on_data(recipe: MultiformerRecipe, source: Source) -> MultiformerRecipe:
+    """Return the recipe on one data set, its last part held out behind three days."""
+    gap = dt.timedelta(seconds=BLOCK_SECONDS)
+    source = replace(source, quantities=recipe.train[0].quantities)
+    train, validation = hold_out(source, gap, least=dt.timedelta(days=1))
+    return replace(recipe, train=train, validation=validation)
+
+
+def prepared(
+    recipe: MultiformerRecipe, sources: Sequence[Source], folder: Path
+) -> list[FieldStore]:
+    """Write the stores of sources, or find them, and open them."""
+    paths = [prepare_source(s, s.quantities, folder / "data") for s in sources]
+    return open_stores(paths, recipe.sampling.cache_mb)
+
+
+def sampler_of(
+    recipe: MultiformerRecipe,
+    sources: Sequence[Source],
+    stores: Sequence[FieldStore],
+    constants: Constants,
+    *,
+    plain: bool = False,
+) -> BoxSampler:
+    """Join sources to scenes, and draw boxes from them."""
+    monthly: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]] = constants
+    scenes = scenes_of(sources, stores, recipe.fields, monthly)
+    if plain:
+        scenes = [replace(scene, weight=1.0) for scene in scenes]
+    specs = [FieldSpec.of(field) for field in recipe.network["fields"]]
+    return BoxSampler(
+        scenes,
+        recipe.fields,
+        {spec.name: (spec.box, spec.token_size) for spec in specs},
+        recipe.sampling,
+        recipe.masking,
+        seed=recipe.optimizer.seed + plain,
+        plain=plain,
+    )
