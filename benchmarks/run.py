@@ -30,6 +30,7 @@ NAMES = (
     "infilling",
     "encoder",
     "multiformer",
+    "climax",
     "loss",
     "graph",
     "memory",

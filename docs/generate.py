@@ -18,6 +18,7 @@ from xatmo import errors
 from xatmo.cli import main
 from xatmo.training.modelpage import comparison
 from xatmo.zoo import list_models
+from xatmo.zoo.registry import packaged_folder
 
 _COMMANDS = {
     "xatmo": [],
@@ -27,6 +28,7 @@ _COMMANDS = {
     "models-show": ["models", "show"],
     "models-fetch": ["models", "fetch"],
     "models-verify": ["models", "verify"],
+    "models-import": ["models", "import"],
     "train": ["train"],
     "release": ["release"],
     "evaluate": ["evaluate"],
@@ -51,7 +53,8 @@ def write_pages(docs: Path) -> None:
     """Write all of them below ``docs/reference/generated``."""
     folder = docs / "reference" / "generated"
     (folder / "models").mkdir(parents=True, exist_ok=True)
-    for card in list_models():
+    ours = [c for c in list_models() if c.folder.parent == packaged_folder()]
+    for card in ours:
         page = (card.folder / "README.md").read_text("utf-8")
         figures = card.folder / "figures"
         if figures.is_dir():  # of every model in a folder of its own

@@ -15,15 +15,25 @@ from xatmo import errors
 if TYPE_CHECKING:
     from xatmo import losses as losses
     from xatmo.accessor import AtmoAccessor
+    from xatmo.attention_maps import attention
     from xatmo.distances import distance
     from xatmo.downscaling import downscale
     from xatmo.embedding import embed
+    from xatmo.forecasting import forecast
     from xatmo.infilling import infill
+    from xatmo.interpolation import interpolate_time
     from xatmo.normalization import fit_normalization
     from xatmo.options import get_options, set_options
     from xatmo.predictability_maps import predictability
     from xatmo.sample import open_sample
-    from xatmo.zoo import Model, Normalization, list_models, load_model
+    from xatmo.zoo import (
+        BoxNormalization,
+        Model,
+        Normalization,
+        import_model,
+        list_models,
+        load_model,
+    )
 
 try:
     import xarray as _xarray  # noqa: F401
@@ -39,34 +49,48 @@ __version__ = "0.1.0"
 # Where the public names come from; each is looked up when it is first asked for.
 _HOMES = {
     "AtmoAccessor": "xatmo.accessor",
+    "BoxNormalization": "xatmo.zoo",
     "Model": "xatmo.zoo",
     "Normalization": "xatmo.zoo",
+    "attention": "xatmo.attention_maps",
     "distance": "xatmo.distances",
     "downscale": "xatmo.downscaling",
     "embed": "xatmo.embedding",
+    "forecast": "xatmo.forecasting",
     "fit_normalization": "xatmo.normalization",
     "get_options": "xatmo.options",
+    "import_model": "xatmo.zoo",
     "infill": "xatmo.infilling",
+    "interpolate_time": "xatmo.interpolation",
     "list_models": "xatmo.zoo",
     "load_model": "xatmo.zoo",
     "open_sample": "xatmo.sample",
     "predictability": "xatmo.predictability_maps",
     "set_options": "xatmo.options",
 }
-_MODULES = ("losses", "metrics")  # found as attributes; importing them costs something
+_MODULES = (
+    "losses",
+    "metrics",
+    "plot",
+)  # found as attributes; importing them costs something
 
 __all__ = [
     "AtmoAccessor",
+    "BoxNormalization",
     "Model",
     "Normalization",
     "__version__",
+    "attention",
     "distance",
     "downscale",
     "embed",
     "errors",
     "fit_normalization",
+    "forecast",
     "get_options",
+    "import_model",
     "infill",
+    "interpolate_time",
     "list_models",
     "load_model",
     "open_sample",

@@ -24,7 +24,7 @@ from xatmo.training.commands import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from xatmo.zoo import Card
+    from xatmo.zoo import Card, Model
 
 __all__ = ["main"]
 
@@ -82,8 +82,9 @@ class _ShowVersion(argparse.Action):
 
 
 def add_models(commands: Commands) -> None:
-    """Add ``xatmo models list | show | fetch | verify``."""
-    parser = commands.add_parser("models", help="list, show, fetch and verify models")
+    """Add ``xatmo models list | show | fetch | verify | import``."""
+    text = "list, show, fetch, verify and import models"
+    parser = commands.add_parser("models", help=text)
     actions = parser.add_subparsers(metavar="ACTION", required=True)
 
     listing = actions.add_parser("list", help="which models there are")
@@ -102,6 +103,16 @@ def add_models(commands: Commands) -> None:
     verify = actions.add_parser("verify", help="compare weight files with their cards")
     verify.add_argument("names", metavar="NAME", nargs="*", help="all models if none")
     verify.set_defaults(handler=_verify_models)
+
+    add = actions.add_parser(
+        "import", help="make a published AtmoRep model one of these"
+    )
+    add.add_argument("path", metavar="DIR", help="folder id<ID>, or the archive")
+    text = "folder of the original statistics; without it the user has to fit some"
+    add.add_argument("--normalization", metavar="DIR", help=text)
+    add.add_argument("--name", help="of the new model; atmorep-<ID> if none")
+    add.add_argument("--epoch", type=int, help="which of several; the last one if none")
+    add.set_defaults(handler=_import_model)
 
 
 def _list_models(arguments: argparse.Namespace) -> int:
@@ -163,6 +174,41 @@ def _verify_models(arguments: argparse.Namespace) -> int:
     for name, verdict, detail in rows:
         print(f"{verdict:<11}  {name}  {detail}")
     return 1 if any(verdict in ("DAMAGED", "BAD CARD") for _, verdict, _ in rows) else 0
+
+
+def _import_model(arguments: argparse.Namespace) -> int:
+    from xatmo.zoo.importing import import_model
+
+    model = import_model(
+        arguments.path,
+        normalization=arguments.normalization,
+        name=arguments.name,
+        epoch=arguments.epoch,
+    )
+    print("\n".join(_told_of_import(model)))
+    return 0
+
+
+def _told_of_import(model: Model) -> list[str]:
+    """What was imported, and the call to make next."""
+    card = model.card
+    without = [
+        f"{field.name} at {level.level}"
+        for field in card.fields
+        for level in field.levels
+        if not model.has_constants(field.name, level.level)
+    ]
+    lines = [f"imported {card.name}, {card.weights.size / 1e6:.1f} MB: {card.title}"]
+    for field in card.fields:
+        levels = ", ".join(level.level for level in field.levels)
+        lines.append(f"  {field.name}: {field.quantity} [{field.units}] at {levels}")
+    lines += [f"  in {card.folder}", "next:", "  import xatmo"]
+    lines.append(f'  model = xatmo.load_model("{card.name}")')
+    if without:
+        fit = 'xatmo.fit_normalization(ds, model, by="month")'
+        lines.append(f"  model = model.with_normalization({fit})")
+        lines.append(f"  # no constants yet of {'; '.join(without)}")
+    return lines
 
 
 def _verified(card: Card) -> list[tuple[str, str, str]]:

@@ -16,6 +16,7 @@ PAGES = [
     "docs/howto/chunks.md",
     "docs/howto/normalization.md",
     "docs/howto/models.md",
+    "docs/howto/import.md",
     "docs/howto/evaluate.md",
     "docs/howto/metrics.md",
     *(["docs/howto/downscale.md"] if xatmo.list_models("downscale") else []),

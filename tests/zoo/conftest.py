@@ -244,3 +244,82 @@ def subprocess_env(tmp_path):
     """Environment for another Python that imports this xatmo."""
     paths = [str(REPO), os.environ.get("PYTHONPATH", "")]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def _box_network(**fields):
+    """Arguments of a small network that reads boxes of 2 x 8 x 8 points."""
+    sizes = {"width": 8, "tokens": [2, 2, 2], "token_size": [1, 4, 4]}
+    levels = {"u": 2, "t": 1}
+    tables = [
+        {"name": name, "levels": levels[name], **sizes, "sources": sources}
+        for name, sources in (fields or {"u": ["t"], "t": []}).items()
+    ]
+    return {
+        "fields": tables,
+        "level_numbers": {t["name"]: list(range(t["levels"])) for t in tables},
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_heads": 2,
+        "decoder_heads": 2,
+        "members": 3,
+        "info_width": 2,
+    }
+
+
+@pytest.fixture
+def box_network():
+    """Arguments of a small network: sources of each field that it shall have."""
+    return _box_network
+
+
+@pytest.fixture
+def box_values(values):
+    """Contents of a valid card of a network that reads boxes."""
+
+    def make(name="boxes", **changes):
+        wind = {"name": "u", "quantity": "eastward_wind", "units": "m s-1"}
+        heat = {"name": "t", "quantity": "air_temperature", "units": "K"}
+        wind["levels"] = [
+            {"level": "10 m", "slot": 0, "mean": [0.5], "std": [4.0]},
+            {"level": "sigma 0.95", "slot": 0, "trained": False},
+            {"level": "850 hPa", "slot": 1, "mean": [1.0] * 12, "std": [8.0] * 12},
+        ]
+        heat["levels"] = [{"level": "850 hPa", "slot": 0}]
+        contents = values(
+            name,
+            architecture="multiformer",
+            capabilities=["forecast", "infill"],
+            default_for=["forecast"],
+            fields=[wind, heat],
+        )
+        contents["network"] = _box_network()
+        contents["normalization"] = {"kind": "zscore"}
+        contents["box"] = {"step": "6h", "ahead": 1}
+        contents["grid"] |= {"spacing": [0.9, 2.1], "patch": [8, 8], "halo": "global"}
+        for key in ("inputs", "levels", "layers", "distance", "time"):
+            del contents[key]
+        return contents | changes
+
+    return make
+
+
+@pytest.fixture
+def box_model(models, box_values):
+    """Make a folder of a model that reads boxes, of random weights; returns it."""
+    import torch
+
+    from xatmo.nets.multiformer_box import BoxMultiformer
+    from xatmo.zoo import Model, save_state
+
+    def make(name="boxes", **changes):
+        contents = box_values(name, **changes)
+        torch.manual_seed(0)
+        file = models / name / "weights.safetensors"
+        network = BoxMultiformer(**contents["network"])
+        sha256 = save_state(network, file)
+        size = file.stat().st_size
+        contents["weights"] |= {"sha256": sha256, "size": size}
+        card = write_card(models / name, contents)
+        return Model(card, card.key())
+
+    return make

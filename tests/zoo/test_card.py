@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import datetime
 import tomllib
 
@@ -188,10 +189,120 @@ def test_log_constants_belong_to_signlog(values):
         parse_card(contents)
 
 
-def test_every_key_of_the_schema_is_in_the_docstring(values):
-    documented = card.__doc__.split("::", 1)[1]
-    schema = tomllib.loads(documented.replace("64 hexadecimal digits", "0" * 64))
-    assert parse_card(schema).name == "atmodist-small-1deg"
+def _documented():
+    text = card.__doc__.split("::", 1)[1].replace("64 hexadecimal digits", "0" * 64)
+    return tomllib.loads(text)
+
+
+def test_every_key_of_the_schema_is_in_the_docstring():
+    # Networks that read boxes have [[fields]] and [box] where others have the rest.
+    boxes = ("fields", "box")
+    schema = _documented()
+    grids = {key: value for key, value in schema.items() if key not in boxes}
+    assert parse_card(grids).name == "atmodist-small-1deg"
+    other = {k: v for k, v in schema.items() if k not in ("inputs", "levels")}
+    other = parse_card({**other, "normalization": {"kind": "zscore"}})
+    assert other.fields[0].levels[0].slot == 0
+    assert other.box.local == "local.safetensors"
+    keys = [f.name for f in dataclasses.fields(card.Card) if f.name != "folder"]
+    assert set(keys) == set(schema)
+
+
+# --- Networks that read boxes ---------------------------------------------------------
+
+
+def test_a_card_of_boxes_is_read_into_plain_values(box_values):
+    card_ = parse_card(box_values())
+    assert [(f.name, f.quantity, f.units) for f in card_.fields] == [
+        ("u", "eastward_wind", "m s-1"),
+        ("t", "air_temperature", "K"),
+    ]
+    assert [(lv.level, lv.slot, lv.trained) for lv in card_.fields[0].levels] == [
+        ("10 m", 0, True),
+        ("sigma 0.95", 0, False),
+        ("850 hPa", 1, True),
+    ]
+    assert card_.fields[0].levels[0].std == (4.0,)
+    assert card_.fields[0].levels[2].mean == (1.0,) * 12
+    assert card_.fields[1].levels[0].mean is None
+    assert card_.box == card.Box("6h", 1)
+    assert card_.inputs == card_.levels == ()
+
+
+def test_a_default_for_some_capabilities(box_values):
+    card_ = parse_card(box_values())
+    assert card_.is_default("forecast")
+    assert not card_.is_default("infill")
+    # What a model cannot do it is no default for.
+    assert not parse_card(box_values(default_for=["embed"])).is_default("embed")
+    assert parse_card(box_values(default=True, default_for=[])).is_default("infill")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"box": {"step": "1h", "ahead": 3, "local": "local.safetensors"}},
+        {"capabilities": ["infill", "forecast", "interpolate", "attention"]},
+    ],
+    ids=["plain", "local", "able"],
+)
+def test_written_cards_of_boxes_read_back_equal(models, box_values, changes):
+    if "local" in changes.get("box", {}):
+        changes["box"]["local_sha256"] = "0" * 64
+    first = write_card(models / "boxes", box_values(**changes))
+    again = write_card(models / "boxes", tomllib.loads(first.to_toml()))
+    assert again == first == read_card(models / "boxes")
+    assert again.network == box_values()["network"]
+
+
+WRONG_BOXES = [
+    (("box",), GONE, r"(?s)'box' is missing.*\[box\]"),
+    (("fields",), GONE, r"(?s)'inputs' is missing"),
+    (("fields",), [], r"(?s)'fields'.*at least one table"),
+    (("fields", 1, "name"), "u", r"(?s)'fields'.*every name once"),
+    (("fields", 0, "name"), "1 u", r"(?s)'fields\[0\]\.name'.*letters, digits"),
+    (("fields", 0, "quantity"), GONE, r"'fields\[0\]\.quantity' is missing"),
+    (("fields", 0, "units"), "", r"'fields\[0\]\.units'"),
+    (("fields", 0, "width"), 3, r"'fields\[0\]\.width' is not part"),
+    (("fields", 1, "levels"), [], r"'fields\[1\]\.levels'"),
+    (("fields", 0, "levels", 1, "level"), "10 m", r"(?s)levels.*every level once"),
+    (("fields", 0, "levels", 0, "slot"), -1, r"(?s)slot.*at least 0"),
+    (("fields", 0, "levels", 0, "slot"), GONE, r"slot' is missing"),
+    (("fields", 0, "levels", 0, "std"), GONE, r"mean and std: one number each"),
+    (("fields", 0, "levels", 0, "std"), [0.0], r"(?s)std.*above 0"),
+    (("fields", 0, "levels", 0, "std"), [1.0] * 12, r"one number each, or one a month"),
+    (("fields", 0, "levels", 2, "mean"), [1.0] * 11, r"one a month"),
+    (("fields", 0, "levels", 2, "mean"), [], r"at least 1"),
+    (("fields", 0, "levels", 2, "trained"), 1, r"(?s)trained.*true or false"),
+    (("inputs",), [{"quantity": "x", "units": "m"}], r"no \[\[inputs\]\]"),
+    (("levels",), [], r"no \[\[inputs\]\] and \[\[levels\]\] beside"),
+    (("box", "step"), "6", r"(?s)'box\.step'.*'6h'"),
+    (("box", "ahead"), 0, r"(?s)'box\.ahead'.*at least 1"),
+    (("box", "ahed"), 1, r"did you mean ahead"),
+    (("box", "local"), "../x.safetensors", r"(?s)'box\.local'.*bare"),
+    (("box", "local"), "x.safetensors", r"'box\.local_sha256' is missing"),
+    (("box", "local_sha256"), "0" * 64, r"'box\.local_sha256' is not part"),
+    (("default_for",), "forecast", r"(?s)'default_for'.*a list"),
+    (("default_for",), ["fly"], r"(?s)'default_for'.*'embed', 'distance'"),
+    (("normalization", "kind"), "none", r"(?s)kind.*'zscore'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "match"),
+    WRONG_BOXES,
+    ids=[f"{'.'.join(map(str, p))}-{i}" for i, (p, _, _) in enumerate(WRONG_BOXES)],
+)
+def test_a_slip_of_the_pen_in_boxes_is_named(box_values, path, value, match):
+    with pytest.raises(CardError, match=match) as caught:
+        parse_card(changed(box_values(), path, value), source="models/boxes/card.toml")
+    assert "models/boxes/card.toml" in caught.value.problem
+
+
+def test_a_box_needs_fields(values):
+    with pytest.raises(CardError, match=r"since there is a \[box\]"):
+        parse_card(values(box={"step": "6h", "ahead": 1}))
 
 
 def test_written_cards_read_back_equal(models, values):

@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from xatmo.zoo.card import Card, Grid, Level
+from xatmo.zoo.card import Box, BoxField, Card, Grid, Level
 from xatmo.zoo.fetch import where
 
 __all__ = ["describe", "describe_html"]
@@ -37,9 +37,13 @@ def _rows(card: Card) -> Iterator[tuple[str, str]]:
     if card.inputs:
         yield "inputs", ", ".join(f"{i.quantity} [{i.units}]" for i in card.inputs)
         yield "levels", ", ".join(map(_level, card.levels))
+    elif card.fields:
+        yield from ((f"field {field.name}", _field(field)) for field in card.fields)
     else:
         yield "inputs", "any quantity, at any level"
     yield "grid", _grid(card.grid)
+    if card.box is not None:
+        yield "box", _box(card, card.box)
     if card.time is not None:
         yield "time step", card.time.step
         if card.time.lags:
@@ -54,7 +58,7 @@ def _rows(card: Card) -> Iterator[tuple[str, str]]:
             "refines",
             f"{card.downscale.factor} times" + (f", reads {reads}" if reads else ""),
         )
-    if card.infill is not None:
+    if card.infill is not None and card.box is None:
         yield "trusted", f"within {card.infill.radius} grid points of an observation"
     for name, score in _flat(card.scores):
         if ".methods." not in name:  # the model's page has them in a table
@@ -72,6 +76,25 @@ def _level(level: Level) -> str:
     notes = ["constants fitted to your data"] if level.fitted else []
     notes += [] if level.trained else ["not trained"]
     return f"{level.level} ({', '.join(notes)})" if notes else level.level
+
+
+def _field(field: BoxField) -> str:
+    """Quantity and levels; those that share a slot of the network are alternatives."""
+    slots: dict[int, list[str]] = {}
+    for level in field.levels:
+        note = "" if level.trained else " (not trained)"
+        slots.setdefault(level.slot, []).append(f"{level.level}{note}")
+    levels = ", ".join(" or ".join(slots[slot]) for slot in sorted(slots))
+    return f"{field.quantity} [{field.units}] at {levels}"
+
+
+def _box(card: Card, box: Box) -> str:
+    text = f"times every {box.step}, forecasts {box.ahead} of them at once"
+    sizes = [(f["tokens"], f["token_size"]) for f in card.network.get("fields", ())]
+    if not sizes:
+        return text
+    times, rows, columns = (n * size for n, size in zip(*sizes[0], strict=True))
+    return f"{times} {text}; {rows} x {columns} points"
 
 
 def _grid(grid: Grid) -> str:

@@ -24,7 +24,17 @@ from xatmo.zoo.card import Card
 from xatmo.zoo.files import file_sha256
 from xatmo.zoo.weights import check_sha256
 
-__all__ = ["cache_folder", "local_copies", "models_folder", "weights_path", "where"]
+__all__ = [
+    "cache_errors",
+    "cache_folder",
+    "download",
+    "imported_folder",
+    "local_copies",
+    "locked",
+    "models_folder",
+    "weights_path",
+    "where",
+]
 
 DEFAULT_MODELS_URL: str | None = None
 """Web address of the released models, ``<address>/<name>/<file>``.
@@ -123,6 +133,34 @@ def models_folder() -> Path | None:
     return Path(place).expanduser()
 
 
+def imported_folder() -> Path:
+    """Return the folder of models that a user has imported or derived."""
+    return cache_folder() / "imported"
+
+
+def download(address: str, target: Path) -> None:
+    """Download a file of which no sum is known; the caller holds its lock.
+
+    Raises
+    ------
+    xatmo.errors.DownloadError
+        With the reason; ``target`` keeps what it had.
+    """
+    try:
+        _fetch(address, target, None)
+    except Exception as error:
+        if _is_of_the_disk(error):
+            raise
+        msg = f"{address} cannot be fetched."
+        raise DownloadError(
+            msg,
+            found=_reason(error),
+            needed="the file at that address",
+            hint="try again with a network connection, or download it in another way "
+            "and import it: xatmo models import FILE",
+        ) from error
+
+
 def _places(card: Card) -> list[Path]:
     folders = [card.folder] if card.folder else []
     folders.append(_cache_path(card).parent)
@@ -162,7 +200,7 @@ def _is_good(path: Path, search: _Search, *, afresh: bool = False) -> bool:
 
 def _download(addresses: list[str], search: _Search, *, force: bool) -> Path:
     target = _cache_path(search.card)
-    with _cache_errors(target), _lock(target):
+    with cache_errors(target), locked(target):
         # Another process may have been faster while this one waited for the lock.
         if not force and target.is_file() and _is_good(target, search):
             return target
@@ -180,16 +218,17 @@ def _download(addresses: list[str], search: _Search, *, force: bool) -> Path:
     raise _not_found(search)
 
 
-def _fetch(address: str, target: Path, sha256: str) -> None:
+def _fetch(address: str, target: Path, sha256: str | None) -> None:
     import pooch
 
     # Pooch checks the sum before the file gets this name, and leaves an old file of
     # the final name alone; the last step is a rename within the folder.
     checked = target.with_name(f"{target.name}.checked")
+    checked.unlink(missing_ok=True)  # without a sum any file would pass for it
     keeper = pooch.create(
         path=target.parent,
         base_url="",
-        registry={checked.name: f"sha256:{sha256}"},
+        registry={checked.name: f"sha256:{sha256}" if sha256 else None},
         urls={checked.name: address},
         retry_if_failed=RETRIES,
     )
@@ -251,7 +290,7 @@ def _is_of_the_disk(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
-def _cache_errors(target: Path) -> Iterator[None]:
+def cache_errors(target: Path) -> Iterator[None]:
     """Turn trouble with the cache's folder into an error that names it."""
     try:
         yield
@@ -269,7 +308,7 @@ def _cache_errors(target: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _lock(target: Path) -> Iterator[None]:
+def locked(target: Path) -> Iterator[None]:
     """Keep other processes, and machines that share the cache, from this download."""
     from filelock import FileLock, Timeout
 

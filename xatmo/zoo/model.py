@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xatmo.errors import CardError, ModelNotFoundError, WeightsError
+from xatmo.errors import CardError, ModelNotFoundError, OptionError, WeightsError
 from xatmo.nets import ARCHITECTURES
+from xatmo.zoo.boxnormalization import BoxNormalization
 from xatmo.zoo.card import Card, ModelKey
 from xatmo.zoo.cardfile import CARD_FILE
+from xatmo.zoo.constants import constants_of
 from xatmo.zoo.describe import describe, describe_html
 from xatmo.zoo.fetch import weights_path
 from xatmo.zoo.fitted import Normalization
@@ -34,10 +36,13 @@ class Model:
         What is known of the model.
     key : ModelKey
         What stands for the weights in a Dask graph.
+    normalization : BoxNormalization or None
+        Constants that a user has given, of a model that reads boxes.
     """
 
     card: Card
     key: ModelKey
+    normalization: BoxNormalization | None = None
 
     @property
     def name(self) -> str:
@@ -62,7 +67,8 @@ class Model:
         return build(self.card, self.key)
 
     def with_normalization(
-        self, normalization: Normalization | Iterable[Normalization]
+        self,
+        normalization: Normalization | Iterable[Normalization] | BoxNormalization,
     ) -> Model:
         """Return this model with constants fitted to the user's own data.
 
@@ -72,8 +78,9 @@ class Model:
 
         Parameters
         ----------
-        normalization : Normalization or several
-            From :func:`xatmo.fit_normalization`, one for each level.
+        normalization : Normalization or several, or BoxNormalization
+            From :func:`xatmo.fit_normalization`, one for each level; of a model that
+            reads boxes, one for all fields and levels.
 
         Returns
         -------
@@ -94,6 +101,9 @@ class Model:
         >>> ds.atmo.embed(model).attrs["comment"]
         "...; normalisation at sigma 0.95 fitted to the user's data"
         """
+        if isinstance(normalization, BoxNormalization):
+            normalization.check_fits(self.card)
+            return replace(self, normalization=normalization)
         several = (
             [normalization]
             if isinstance(normalization, Normalization)
@@ -104,6 +114,70 @@ class Model:
             one.check_fits(self.card)
         card = self.card.with_levels(n.as_level(known.get(n.level)) for n in several)
         return Model(card, card.key(self.key.dtype))
+
+    def with_fields(
+        self,
+        *,
+        remove: str | Sequence[str] = (),
+        add: str | Model | None = None,
+        coupled: bool | Mapping[str, Sequence[str]] = True,
+        name: str | None = None,
+    ) -> Model:
+        """Return a model with fewer or more fields, of the weights that are there.
+
+        For models that read boxes, whose fields are networks of their own. A field that
+        is removed is as if it had never been in the data. Fields that are added bring
+        their own weights, and heads that say nothing yet: what fields predict is what
+        they predicted before, until the model is trained on.
+
+        The model is written once into ``imported`` in the cache folder
+        (``XATMO_CACHE``), where every process finds it by its name.
+
+        Parameters
+        ----------
+        remove : str or sequence of str
+            Names of fields.
+        add : str or Model, optional
+            A model with other fields and the same sizes: all of its fields are added.
+        coupled : bool or mapping of str to sequence of str
+            Whether fields and added fields hear of each other; or which field hears of
+            which.
+        name : str, optional
+            Of the new model; made of what was done if not given.
+
+        Returns
+        -------
+        Model
+            This one is not changed.
+
+        Raises
+        ------
+        xatmo.errors.OptionError
+            If there is no such field, nothing would be left, the networks do not fit
+            each other, or another model has this name.
+
+        References
+        ----------
+        Lessig, C. et al. (2023): AtmoRep: A stochastic model of atmosphere dynamics
+        using large scale representation learning. https://arxiv.org/abs/2308.13280
+
+        Examples
+        --------
+        >>> import xatmo
+        >>> model = xatmo.load_model("multiformer-small")  # doctest: +SKIP
+        >>> dry = model.with_fields(remove="q")  # doctest: +SKIP
+        """
+        from xatmo.zoo.derived import derived
+
+        return derived(self, remove=remove, add=add, coupled=coupled, name=name)
+
+    def has_constants(self, field: str, level: str) -> bool:
+        """Whether there is something to normalise a field at a level with."""
+        try:
+            constants_of(self, field, level)
+        except OptionError:
+            return False
+        return True
 
     def __repr__(self) -> str:
         return describe(self.card)
@@ -121,7 +195,8 @@ def load_model(
     ----------
     name : str or Model, optional
         ``"name"`` or ``"name@version"``. Without it, the default model for the
-        capability.
+        capability. ``"atmorep-<ID>"`` is downloaded from its authors and imported when
+        it is first asked for: see :func:`xatmo.import_model`.
     capability : str, optional
         What the model has to be able to do: ``embed`` (assumed if neither is given),
         ``distance``, ``downscale``, ``infill``, ``forecast`` or ``attention``.
@@ -145,11 +220,24 @@ def load_model(
     if isinstance(name, Model):
         _check_able(name.card, capability)
         return name
-    card = default_model(capability or "embed") if name is None else get_card(name)
+    card = default_model(capability or "embed") if name is None else _named(name)
     _check_able(card, capability)
     _architecture(card)
     weights_path(card)
     return Model(card, card.key())
+
+
+def _named(name: str) -> Card:
+    """Return the card of a name; published models are fetched when first named."""
+    try:
+        return get_card(name)
+    except ModelNotFoundError:
+        from xatmo.zoo.published import PREFIX, fetch_published
+
+        if not isinstance(name, str) or not name.startswith(PREFIX):
+            raise
+        fetch_published(name.partition("@")[0])
+        return get_card(name)
 
 
 def load_network(key: ModelKey) -> nn.Module:

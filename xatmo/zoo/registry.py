@@ -1,10 +1,11 @@
 """Which models there are: every folder with a card, read anew at each call.
 
-Two folders are searched: the released models of the package, and the folder that
-``XATMO_MODELS_URL`` names, if it names one. The second adds models and never changes
-what a call without a version gives:
+Three folders are searched: the released models of the package, the folder that
+``XATMO_MODELS_URL`` names, if it names one, and that of models which the user has
+imported or derived. The others add models and never change what a call without a
+version gives:
 
-- a bare name means the packaged model, whatever version the other folder has of it;
+- a bare name means the packaged model, whatever version another folder has of it;
   ``"name@version"`` reaches the other;
 - the default model of a capability is a packaged one if any of those is a default;
 - two cards of one name and version with different weights are an error, never a choice.
@@ -24,7 +25,7 @@ from typing import NoReturn, overload
 from xatmo.errors import AtmoError, CardError, ModelNotFoundError
 from xatmo.zoo.card import CAPABILITIES, Card
 from xatmo.zoo.cardfile import CARD_FILE, read_card
-from xatmo.zoo.fetch import models_folder, where
+from xatmo.zoo.fetch import imported_folder, models_folder, where
 
 __all__ = [
     "BrokenCard",
@@ -246,6 +247,8 @@ def _resolved(file: str) -> Path:
 def _roots() -> list[Path]:
     extra = models_folder()
     roots = [packaged_folder()] + ([extra.resolve()] if extra is not None else [])
+    own = imported_folder().absolute()
+    roots += [own] if own.is_dir() else []
     return list(dict.fromkeys([*roots, *_drafts]))
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "load_state",
     "normalization_text",
     "save_state",
+    "save_tensors",
 ]
 
 _NORMALIZATION = "normalization"  # key in the header of a weight file
@@ -230,18 +231,36 @@ def save_state(
     str
         The sha256 of the file: the same for the same tensors.
     """
+    return save_tensors(module.state_dict(), path, card=card)
+
+
+def save_tensors(
+    state: Mapping[str, Tensor],
+    path: str | os.PathLike[str],
+    *,
+    card: Card | None = None,
+) -> str:
+    """Write tensors by name, completely or not at all; see :func:`save_state`."""
     from safetensors.torch import save_file
 
-    # Safetensors refuses tensors that share memory: each one gets its own.
-    state = {
-        name: tensor.detach().cpu().contiguous().clone()
-        for name, tensor in module.state_dict().items()
-    }
     # One entry only: several would be written in an order that differs from run to run.
     metadata = {"format": "pt"}
     if card is not None:
         metadata = {_NORMALIZATION: normalization_text(card)}
     with draft(path) as unfinished:
-        save_file(state, unfinished, metadata=metadata)
+        save_file(_apart(state), unfinished, metadata=metadata)
         unfinished.chmod(0o644)  # safetensors leaves it to its owner alone
     return file_sha256(path, afresh=True)
+
+
+def _apart(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give each tensor memory of its own, which safetensors asks for."""
+    apart, seen = {}, set()
+    for name, tensor in state.items():
+        tensor = tensor.detach().cpu().contiguous()
+        memory = tensor.untyped_storage()
+        if memory.data_ptr() in seen or memory.nbytes() != tensor.nbytes:
+            tensor = tensor.clone()
+        seen.add(tensor.untyped_storage().data_ptr())
+        apart[name] = tensor
+    return apart

@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from xatmo.errors import AtmoError, FieldNotFoundError
+from xatmo.fields.levels import level_coordinate, text_level
 from xatmo.fields.names import canonical_units, find_quantities
 from xatmo.training.prepare import prepare_source
 from xatmo.training.recipe import Source
@@ -87,7 +88,12 @@ class Truth:
             "longitude": ("longitude", self.longitude, {"units": "degrees_east"}),
         }
         attrs = {"standard_name": self.quantity, "units": self.units}
-        return xr.DataArray(values, coords, _DIMS, self.quantity, attrs)
+        da = xr.DataArray(values, coords, _DIMS, self.quantity, attrs)
+        if (level := text_level(self.level)) is None or level.value is None:
+            return da
+        # Some networks have to know where the fields are.
+        name, value = level_coordinate(level)
+        return da.assign_coords({name: value})
 
 
 def read_truths(source: Source, folder: Path) -> list[Truth]:

@@ -162,7 +162,8 @@ class MaskedBoxes(NumberedSteps):
             "val_spread_error": (spread.sum() / error.sum()).sqrt(),
         }
         for number, kind in enumerate(KINDS):
-            values[f"val_{kind}"] = (error[number] / guess[number]).sqrt()
+            if count[number]:
+                values[f"val_{kind}"] = (error[number] / guess[number]).sqrt()
         self.log_dict(values, prog_bar=True)
 
     def configure_optimizers(self) -> Any:
