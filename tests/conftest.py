@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +183,119 @@ def infiller(refiners) -> Path:
         },
     )
     return folder.parent
+
+
+_QUANTITIES = {
+    "u": ("eastward_wind", "m s-1", 0.0, 8.0),
+    "v": ("northward_wind", "m s-1", 0.0, 8.0),
+    "t": ("air_temperature", "K", 270.0, 15.0),
+    "z": ("geopotential", "m2 s-2", 3.0e4, 5.0e3),
+    "q": ("specific_humidity", "kg kg-1", 5e-3, 4e-3),
+}
+_BOX_LEVELS = (("10 m", 0), ("sigma 0.95", 0), ("850 hPa", 1), ("500 hPa", 2))
+
+
+@pytest.fixture(scope="module")
+def make_box_model(tmp_path_factory) -> Iterator[Callable[..., xatmo.Model]]:
+    """Make small models of boxes with random weights, found by their names.
+
+    ``make(name, fields=("u", "v"), levels=..., box=(T, Y, X), token=(t, y, x), ahead=,
+    members=, monthly=, network=, card=)``: levels are pairs of a level and a slot, and
+    the last two replace arguments of the network and tables of the card.
+    """
+    from xatmo.zoo.registry import also_in
+
+    folder = tmp_path_factory.mktemp("boxes")
+    with also_in(folder):
+        yield partial(_box_model, folder)
+
+
+def _box_model(
+    folder: Path,
+    name: str = "tiny-boxes",
+    *,
+    fields: tuple[str, ...] = ("u", "v"),
+    levels: tuple[tuple[str, int], ...] = _BOX_LEVELS,
+    box: tuple[int, int, int] = (4, 8, 8),
+    token: tuple[int, int, int] = (1, 4, 4),
+    ahead: int = 2,
+    members: int = 3,
+    monthly: bool = False,
+    network: dict[str, Any] | None = None,
+    card: dict[str, Any] | None = None,
+) -> xatmo.Model:
+    import torch
+
+    from xatmo.nets.multiformer_box import BoxMultiformer
+    from xatmo.zoo import Model, save_state, write_card
+
+    slots = len({slot for _, slot in levels})
+    tokens = [n // size for n, size in zip(box, token, strict=True)]
+    others = {f: [o for o in fields if o != f] for f in fields}
+    sizes = {"width": 16, "levels": slots, "tokens": tokens, "token_size": list(token)}
+    arguments = {
+        "fields": [{"name": f, **sizes, "sources": others[f]} for f in fields],
+        "level_numbers": {f: [float(i) for i in range(slots)] for f in fields},
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_heads": 2,
+        "decoder_heads": 2,
+        "members": members,
+        "info_width": 4,
+        "guess": "time",
+        "info": "periodic",
+        **(network or {}),
+    }
+    torch.manual_seed(0)
+    built = BoxMultiformer(**arguments)
+    for parameter in built.parameters():
+        if not parameter.any():  # what begins at zero would say nothing
+            torch.nn.init.normal_(parameter, std=0.05)
+    file = folder / name / "weights.safetensors"
+    sha256 = save_state(built, file)
+    months = np.arange(12.0) if monthly else np.zeros(1)
+    tables = []
+    for key in fields:
+        quantity, units, mean, std = _QUANTITIES[key]
+        constants = {
+            "mean": (mean + 0.02 * std * months).tolist(),
+            "std": (std * (1 + 0.02 * months)).tolist(),
+        }
+        each = [{"level": lv, "slot": slot, **constants} for lv, slot in levels]
+        tables.append(
+            {"name": key, "quantity": quantity, "units": units, "levels": each}
+        )
+    features = 16 * len(fields)
+    contents = {
+        "name": name,
+        "version": "1.0.0",
+        "title": "A model for tests",
+        "architecture": "multiformer",
+        "capabilities": ["embed", "infill", "forecast", "interpolate", "attention"],
+        "licence": "Apache-2.0",
+        "citation": "Nobody (2026)",
+        "network": arguments,
+        "fields": tables,
+        "normalization": {"kind": "zscore"},
+        "grid": {
+            "spacing": [0.9, 2.1],
+            "patch": [4, 4],
+            "stride": token[1],
+            "halo": "global",
+            "gaussian": True,
+        },
+        "box": {"step": "6h", "ahead": ahead},
+        "layers": {
+            "names": ["encoder2", "encoder1", "encoder0"],
+            "stride": {f"encoder{i}": token[1] for i in range(3)},
+            "features": {f"encoder{i}": features for i in range(3)},
+        },
+        "weights": {
+            "file": file.name,
+            "sha256": sha256,
+            "size": file.stat().st_size,
+            "urls": [],
+        },
+    }
+    made = write_card(folder / name, contents | (card or {}))
+    return Model(made, made.key())

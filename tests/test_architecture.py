@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "xatmo"
 # What each part may import of the package, besides itself. Leaves may be used by all.
 LEAVES = {"errors", "options"}
 VERBS = {"embedding", "distances", "downscaling", "infilling", "predictability_maps"}
+VERBS |= {"attention_maps", "forecasting", "interpolation"}
 LOWER = {"fields", "engine", "zoo", "provenance"}
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
@@ -25,7 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "metrics": {"fields"},
     "methods": {"blocks", "fields", "nets"},
     "sample": set(),
-    "plot": set(),
+    "globe": {"fields"},
+    "plot": {"globe"},
     "zoo": {"nets"},
     "engine": {"blocks", "climatology", "frames", "zoo"},
     "provenance": {"zoo"},
@@ -34,17 +36,22 @@ ALLOWED: dict[str, set[str]] = {
     "matching": {"fields", "gridfit", "zoo"},
     "normalization": {"fields", "gridfit", "matching", "moments", "zoo"},
     "alignment": {"fields"},
-    "embedding": LOWER | {"matching"},
+    "boxes": LOWER | {"gridfit", "lags", "matching"},
+    "box_embedding": LOWER | {"boxes"},
+    "embedding": LOWER | {"box_embedding", "matching"},
+    "forecasting": LOWER | {"boxes", "embedding", "lags"},
+    "interpolation": LOWER | {"boxes", "embedding", "lags"},
+    "attention_maps": LOWER | {"boxes", "embedding"},
     "distances": LOWER | {"matching", "alignment", "embedding"},
     "noise": set(),
     "downscaling": LOWER | {"matching", "embedding", "noise"},
     "infilling": LOWER
-    | {"climatology", "embedding", "holdout", "lags", "matching", "methods"},
+    | {"boxes", "climatology", "embedding", "holdout", "lags", "matching", "methods"},
     "windows": {"fields", "zoo"},
     "lags": {"zoo"},
     "predictability_maps": LOWER | {"matching", "embedding", "lags", "windows"},
     "losses": {"nets", "zoo"},
-    "summary": {"fields", "matching", "zoo"},
+    "summary": {"boxes", "fields", "matching", "zoo"},
     "accessor": VERBS | {"summary", "zoo"},
     "testing": {"engine", "fields"},
     "training": LOWER

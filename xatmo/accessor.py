@@ -6,10 +6,13 @@ from typing import Any
 
 import xarray as xr
 
+from xatmo.attention_maps import attention
 from xatmo.distances import distance
 from xatmo.downscaling import downscale
 from xatmo.embedding import embed
+from xatmo.forecasting import forecast
 from xatmo.infilling import infill
+from xatmo.interpolation import interpolate_time
 from xatmo.predictability_maps import predictability
 from xatmo.summary import Summary, summarize
 from xatmo.zoo import Model
@@ -105,6 +108,28 @@ class AtmoAccessor:
         """Fill gaps of any shape, with a spread; see :func:`xatmo.infill`."""
         return infill(self._obj, method, spread, mask, model, seed=seed)
 
+    def forecast(
+        self,
+        lead: Any = "24h",
+        model: str | Model | None = None,
+        *,
+        members: bool = True,
+        level: Any = None,
+    ) -> xr.Dataset:
+        """Forecast the fields, as an ensemble; see :func:`xatmo.forecast`."""
+        return forecast(self._obj, lead, model, members=members, level=level)
+
+    def interpolate_time(
+        self,
+        freq: Any,
+        model: str | Model | None = None,
+        *,
+        spread: bool = True,
+        level: Any = None,
+    ) -> xr.Dataset:
+        """Interpolate the fields in time; see :func:`xatmo.interpolate_time`."""
+        return interpolate_time(self._obj, freq, model, spread=spread, level=level)
+
     def predictability(
         self,
         lag: Any = "48h",
@@ -116,6 +141,29 @@ class AtmoAccessor:
     ) -> xr.Dataset:
         """Map how well time lags are told apart; see :func:`xatmo.predictability`."""
         return predictability(self._obj, lag, model, by=by, stride=stride, level=level)
+
+    def attention(
+        self,
+        model: str | Model | None = None,
+        *,
+        layer: int | str | None = None,
+        head: int | str | None = None,
+        query: Any = None,
+        part: str = "encoder",
+        time: Any = None,
+        level: Any = None,
+    ) -> xr.DataArray:
+        """Map what a network attends to at a place; see :func:`xatmo.attention`."""
+        return attention(
+            self._obj,
+            model,
+            layer=layer,
+            head=head,
+            query=query,
+            part=part,
+            time=time,
+            level=level,
+        )
 
     def summary(self) -> Summary:
         """Return what was recognised and which models fit, as data."""

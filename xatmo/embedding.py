@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xatmo.box_embedding import embed_boxes
 from xatmo.engine import Call, apply
 from xatmo.errors import OptionError
 from xatmo.fields import Fields, area_weights, cell_coordinates, restore
@@ -15,7 +16,7 @@ from xatmo.fields.levels import describe_levels
 from xatmo.matching import Prepared, card_level, prepare, warn_of
 from xatmo.options import get_options
 from xatmo.provenance import sign
-from xatmo.zoo import Card, Model, check_layer
+from xatmo.zoo import Card, Model, check_layer, load_model
 
 __all__ = [
     "by_level",
@@ -68,14 +69,23 @@ def embed(
         ``(..., feature)``. Lazy if the input is. Longitudes of a global grid close on
         themselves: the date line leaves no trace.
 
+        A model that reads boxes in space and time embeds each time together with those
+        before it, as far as they are there; a vector belongs to a token, layers are
+        called ``"encoder3"`` (after three of them), and the coordinate ``field`` names
+        the field that a feature is of: only of fields that the data hold. ``attrs``
+        name these, and points at the southern and eastern end that fill no token.
+
     Raises
     ------
     xatmo.errors.FieldNotFoundError, xatmo.errors.UnitsError, xatmo.errors.LevelError
         If the model's inputs cannot be read from ``obj``.
     xatmo.errors.GridError
         If the grid is too coarse, too fine or too small for the model.
+    xatmo.errors.TimeAxisError
+        If a model of boxes finds no dates, or another time step than its own.
     xatmo.errors.MissingValuesError
-        When computed, if there are NaN (see ``xatmo.set_options(missing=...)``).
+        When computed, if there are NaN (see ``xatmo.set_options(missing=...)``); to a
+        model of boxes they are what is not known.
 
     References
     ----------
@@ -92,6 +102,10 @@ def embed(
     ('time', 'feature')
     """
     check_reduce(reduce, "embed")
+    found = load_model(model, capability="embed")
+    if found.card.box is not None:
+        said = {"layer": layer, "level": level, "reduce": reduce}
+        return embed_boxes(obj, found, **said, history=history_of(obj))
     data = prepare(obj, model, capability="embed", level=level, warn=False)
     layer = check_layer(data.card, layer)
     warn_of(data)

@@ -232,6 +232,7 @@ def _other(grid: Grid, card: Card) -> str | None:
         for other in list_models()
         if other.name != card.name
         and other.inputs == card.inputs
+        and other.fields == card.fields
         and set(other.capabilities) & set(card.capabilities)
         and fits(grid, other)
     ]

@@ -6,6 +6,7 @@ import html
 from dataclasses import dataclass
 from typing import Any
 
+from xatmo.boxes import why_not as why_not_boxes
 from xatmo.errors import AtmoError
 from xatmo.fields import Found, Recognised, recognise
 from xatmo.fields.levels import describe_levels
@@ -13,6 +14,8 @@ from xatmo.matching import why_not
 from xatmo.zoo import Card, list_models
 
 __all__ = ["Summary", "summarize"]
+
+_VERBS = {"interpolate": "interpolate_time"}  # where they are not called alike
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,11 @@ class Summary:
 def summarize(obj: Any) -> Summary:
     """Find out what an object holds and who can read it; computes nothing."""
     cards = list(list_models())
-    return Summary(recognise(obj), tuple((card, why_not(obj, card)) for card in cards))
+    return Summary(recognise(obj), tuple((card, _why_not(obj, card)) for card in cards))
+
+
+def _why_not(obj: Any, card: Card) -> AtmoError | None:
+    return why_not(obj, card) if card.box is None else why_not_boxes(obj, card)
 
 
 def _recognised(found: Recognised) -> list[tuple[str, str]]:
@@ -123,8 +130,9 @@ def _verbs(card: Card) -> str:
     verbs = list(card.capabilities)
     if "distance" in verbs and card.time is not None and card.time.lags:
         verbs.append("predictability")
-    said = ", ".join(f".{verb}()" for verb in verbs)
-    return said if card.inputs else f"{said}, whatever the fields are"
+    said = ", ".join(f".{_VERBS.get(verb, verb)}()" for verb in verbs)
+    plain = card.inputs or card.fields
+    return said if plain else f"{said}, whatever the fields are"
 
 
 def _reason(error: AtmoError | None) -> str:

@@ -1,20 +1,27 @@
 """How a network runs over arrays and chunks. Knows nothing of meteorology."""
 
 from xatmo.engine.batch import Call
+from xatmo.engine.boxes import Domain
 from xatmo.engine.finer import Finer, apply_finer
 from xatmo.engine.gaps import Network, Plan, run_network
 from xatmo.engine.plan import apply
+from xatmo.engine.rollout import Rollout
 from xatmo.engine.series import Recipe, climate, fill_series
+from xatmo.engine.windows import Windows, over_windows
 
 __all__ = [
     "Call",
+    "Domain",
     "Finer",
     "Network",
     "Plan",
     "Recipe",
+    "Rollout",
+    "Windows",
     "apply",
     "apply_finer",
     "climate",
     "fill_series",
+    "over_windows",
     "run_network",
 ]

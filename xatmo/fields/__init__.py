@@ -15,7 +15,7 @@ from xatmo.fields.finer import (
 from xatmo.fields.grid import Grid, area_weights, cell_coordinates, read_grid
 from xatmo.fields.inputs import as_dataset, unpack
 from xatmo.fields.land import land_share, land_share_of_cells
-from xatmo.fields.levels import Level
+from xatmo.fields.levels import Level, level_coordinate
 from xatmo.fields.names import Found, find_quantities
 from xatmo.fields.orientation import from_canonical, reorder, to_canonical
 from xatmo.fields.recognise import Recognised, recognise
@@ -43,6 +43,7 @@ __all__ = [
     "kept_attrs",
     "land_share",
     "land_share_of_cells",
+    "level_coordinate",
     "read",
     "read_grid",
     "recognise",

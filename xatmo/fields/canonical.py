@@ -20,7 +20,7 @@ from xatmo.fields.axes import Axes, find_axes
 from xatmo.fields.choose import Choice, choose
 from xatmo.fields.grid import Grid, read_grid
 from xatmo.fields.inputs import as_dataset, unpack
-from xatmo.fields.levels import Level, coordinate_values
+from xatmo.fields.levels import LEVEL_DIMS, Level, coordinate_values
 from xatmo.fields.names import (
     Found,
     assumed_units,
@@ -34,13 +34,6 @@ from xatmo.fields.units import changes_values, convert
 from xatmo.fields.winds import vorticity_divergence
 
 __all__ = ["Fields", "read", "restore"]
-
-_LEVEL_DIMS = {
-    "pressure": ("pressure_level", {"units": "hPa", "standard_name": "air_pressure"}),
-    "height": ("height", {"units": "m", "standard_name": "height"}),
-    "sigma": ("sigma", {"units": "1", "standard_name": "atmosphere_sigma_coordinate"}),
-    "model_level": ("model_level", {"units": "1"}),
-}
 
 
 @dataclass(frozen=True)
@@ -304,7 +297,7 @@ class _Reader:
             parts, dim=dim, coords="minimal", compat="override", combine_attrs="drop"
         )
         if dim not in self.ds.dims:
-            attrs = _LEVEL_DIMS.get(self.choice.levels[0].kind, ("", {}))[1]
+            attrs = LEVEL_DIMS.get(self.choice.levels[0].kind, ("", {}))[1]
             joined[dim].attrs = dict(attrs)
         return joined
 
@@ -325,7 +318,7 @@ class _Reader:
 
     def _name_level_dim(self) -> str:
         dims = self._level_dims()
-        return dims[0] if dims else _LEVEL_DIMS[self.choice.levels[0].kind][0]
+        return dims[0] if dims else LEVEL_DIMS[self.choice.levels[0].kind][0]
 
     def _check_dims(self, da: xr.DataArray) -> None:
         absent = {self.axes.latitude, self.axes.longitude} - set(da.dims)

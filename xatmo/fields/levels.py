@@ -20,6 +20,7 @@ from xatmo.errors import LevelError
 from xatmo.fields.attributes import text as attribute
 
 __all__ = [
+    "LEVEL_DIMS",
     "Kind",
     "Level",
     "coordinate_levels",
@@ -27,11 +28,20 @@ __all__ = [
     "describe_levels",
     "example_levels",
     "is_vertical",
+    "level_coordinate",
     "text_level",
     "unknown_levels",
 ]
 
 Kind = Literal["pressure", "height", "sigma", "model_level", "surface", "unknown"]
+
+LEVEL_DIMS = {
+    "pressure": ("pressure_level", {"units": "hPa", "standard_name": "air_pressure"}),
+    "height": ("height", {"units": "m", "standard_name": "height"}),
+    "sigma": ("sigma", {"units": "1", "standard_name": "atmosphere_sigma_coordinate"}),
+    "model_level": ("model_level", {"units": "1"}),
+}
+"""What coordinates of levels are called where the user has no name, and attributes."""
 
 _PRESSURE_UNITS = {
     **dict.fromkeys(("hpa", "mb", "mbar", "mbars", "millibar", "millibars"), 1.0),
@@ -188,6 +198,26 @@ def coordinate_values(coord: xr.DataArray, levels: Iterable[Level]) -> list[Any]
     """Return the values that levels have in the user's own coordinate."""
     held, values = coordinate_levels(coord), coord.values.tolist()
     return [values[held.index(level)] for level in levels]
+
+
+def level_coordinate(level: Level) -> tuple[str, xr.DataArray]:
+    """Return a scalar coordinate that says where a field is, and its name.
+
+    Raises
+    ------
+    xatmo.errors.LevelError
+        If the level is none that has a number.
+
+    Examples
+    --------
+    >>> name, value = level_coordinate(Level.parse("850 hPa"))
+    >>> name, value.item(), value.attrs["units"]
+    ('pressure_level', 850.0, 'hPa')
+    """
+    if level.value is None or level.kind not in LEVEL_DIMS:
+        raise _cannot_read(str(level))
+    name, attrs = LEVEL_DIMS[level.kind]
+    return name, xr.DataArray(level.value, attrs=dict(attrs))
 
 
 def unknown_levels(count: int) -> tuple[Level, ...]:

@@ -17,7 +17,7 @@ from xatmo.errors import ModelNotFoundError, OptionError
 from xatmo.infilling.methods import PLAIN, WHOLE_POINTS, Methods, sees_all_times
 from xatmo.options import get_options
 from xatmo.provenance import sign
-from xatmo.zoo import Card, Model, list_models, load_model
+from xatmo.zoo import Card, Model, default_model, list_models, load_model
 
 __all__ = ["Asked", "check_length", "read_arguments"]
 
@@ -34,8 +34,15 @@ class Asked:
     masked: bool
     card: Card | None
     recipe: Methods
+    joint: Model | None = None  # of boxes: it fills all fields together
 
-    def signed(self, result: Any, attrs: Mapping[str, Any], history: str) -> Any:
+    def signed(
+        self,
+        result: Any,
+        attrs: Mapping[str, Any],
+        history: str,
+        notes: tuple[str, ...] = (),
+    ) -> Any:
         """Write into attributes where a result is from."""
         old = ("xatmo_model", "xatmo_model_sha256")
         said: dict[str, Any] = {"xatmo_method": _versions(self.method)}
@@ -50,6 +57,7 @@ class Asked:
                 "seed": self.seed,
             },
             attrs={k: v for k, v in attrs.items() if k not in old} | said,
+            notes=notes,
             history=history,
         )
 
@@ -79,12 +87,13 @@ def read_arguments(method: Any, spread: Any, mask: Any, model: Any, seed: Any) -
             hint="ds.atmo.infill(seed=0)",
         )
     found = _model(method, model)
-    if method not in ("auto", *PLAIN):
-        method = "network"
-    network = None if found is None else _network(found)
     card = None if found is None else found.card
+    joint = found if card is not None and card.box is not None else None
+    if joint is not None or method not in ("auto", *PLAIN):
+        method = "network"
+    network = None if found is None or joint is not None else _network(found)
     recipe = Methods(method, network, bool(spread), int(seed), card)
-    return Asked(method, bool(spread), int(seed), mask is not None, card, recipe)
+    return Asked(method, bool(spread), int(seed), mask is not None, card, recipe, joint)
 
 
 def _model(method: Any, model: str | Model | None) -> Model | None:
@@ -101,8 +110,13 @@ def _model(method: Any, model: str | Model | None) -> Model | None:
             needed="one of the two",
             hint=f"ds.atmo.infill(method={method!r}), or ds.atmo.infill('network')",
         )
-    if method == "auto" and model is None and not any(c.default for c in able):
-        return None
+    # One of boxes is not compared with others: it is taken if it is named.
+    plain = [card for card in able if card.box is None]
+    if method == "auto" and model is None:
+        if not any(card.is_default("infill") for card in plain):
+            return None
+        if default_model("infill").box is not None:
+            return None
     if method not in ("auto", "network"):
         if not isinstance(method, str) or method.partition("@")[0] not in names:
             raise _no_method(method, names)

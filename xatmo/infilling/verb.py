@@ -27,15 +27,15 @@ from xatmo.fields import (
     to_canonical,
 )
 from xatmo.infilling.asked import Asked, check_length, read_arguments
+from xatmo.infilling.boxes import fill_jointly
+from xatmo.infilling.described import described
 from xatmo.infilling.inputs import Marked, check_dims, fields_of, masks_of
-from xatmo.infilling.methods import FLAGS
 from xatmo.lags import dated
 from xatmo.zoo import Model
 
 __all__ = ["infill"]
 
 _SPACE = ("latitude", "longitude")
-_TEMPERATURES = {"k", "kelvin", "degc", "degree_celsius", "celsius", "deg_c", "c", "°c"}
 
 
 def infill(
@@ -58,7 +58,8 @@ def infill(
     obj : Dataset, DataArray or DataTree
         On a latitude-longitude grid, with or without time; NaN where something is
         missing. Every floating-point variable is filled, whatever it holds; each one,
-        and each level or member, by itself. Eager or lazy, in any chunks.
+        and each level or member, by itself (but see Notes). Eager or lazy, in any
+        chunks.
     method : str, optional
         ``"auto"`` hides some of the observed cells, in gaps of the shapes that there
         are, and takes for each series what fills those best. ``"network"`` is the
@@ -114,7 +115,15 @@ def infill(
     Warns
     -----
     xatmo.errors.ExtrapolationWarning
-        If a series is unlike those that the network was trained on.
+        If a series is unlike those that the network was trained on, or variables are
+        left as they are.
+
+    Notes
+    -----
+    A model of boxes (see ``xatmo.load_model()``), which is taken only if it is named,
+    fills what it knows of the data all together: each field at each level from the
+    others, and from some times before and after. Other variables and levels stay as
+    they are. Where nothing at all is known in any box around a point it stays a gap.
 
     Examples
     --------
@@ -133,21 +142,15 @@ def infill(
     ds = as_dataset(obj)
     axes = find_axes(ds)
     grid = read_grid(ds, axes)
-    names = fields_of(obj, ds, axes)
-    parts = asked.parts
-    check_dims(ds, names, parts)
-    masks = masks_of(mask, ds, names)
+    masks = masks_of(mask, ds, fields_of(obj, ds, axes))
     job = _Job(asked, ds, axes, grid, _quantities(ds))
-    variables: dict[Hashable, xr.DataArray] = dict(ds.data_vars)
-    for name in names:
-        variables |= job.fill(name, masks[name])
-    result = xr.Dataset(variables, attrs=ds.attrs)
+    made = job.by_itself(masks) if asked.joint is None else job.together(masks)
+    result = xr.Dataset({**ds.data_vars, **made}, attrs=ds.attrs)
     # The variables of the input keep their order; what is new about one follows it.
-    order = [n for name in ds for n in (name, *(f"{name}_{p}" for p in parts))]
+    order = [n for name in ds for n in (name, *(f"{name}_{p}" for p in asked.parts))]
     result = result[[n for n in order if n in result]].assign_coords(ds.coords)
-    scores = {n: job.told[n] for n in names if n in job.told}
-    about = {"infill_scores": json.dumps(scores)} if scores else {}
-    return asked.signed(result, {**ds.attrs, **about}, history_of(obj))
+    attrs = {**ds.attrs, **job.about}
+    return asked.signed(result, attrs, history_of(obj), job.notes)
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ class _Land:
 
 
 class _Job:
-    """Fills one variable after the other."""
+    """Fills variables: one after the other, or all at once."""
 
     def __init__(
         self,
@@ -174,12 +177,33 @@ class _Job:
         self.asked, self.ds, self.axes, self.grid = asked, ds, axes, grid
         self.quantities = quantities
         self.told: dict[str, dict[str, float]] = {}
+        self.about: dict[str, str] = {}
+        self.notes: tuple[str, ...] = ()
 
-    def fill(self, name: str, marked: Marked) -> dict[Hashable, xr.DataArray]:
-        """Return a variable without gaps, and what there is to say about it."""
+    def by_itself(self, masks: Mapping[str, Marked]) -> dict[Hashable, xr.DataArray]:
+        """Return variables without gaps, each filled by itself, and what to say."""
+        check_dims(self.ds, masks, self.asked.parts)
+        made: dict[Hashable, xr.DataArray] = {}
+        for name, marked in masks.items():
+            made |= self._fill(name, _in_memory(marked))
+        if self.told:
+            self.about = {"infill_scores": json.dumps(self.told)}
+        return made
+
+    def together(self, masks: Mapping[str, Marked]) -> dict[Hashable, xr.DataArray]:
+        """Return variables whose gaps a network of boxes fills from all of them."""
+        assert self.asked.joint is not None  # noqa: S101 - asked by the caller
+        masks = {name: _in_memory(marked) for name, marked in masks.items()}
+        parts, self.about, self.notes = fill_jointly(self.asked.joint, self.ds, masks)
+        check_dims(self.ds, parts, self.asked.parts)
+        made: dict[Hashable, xr.DataArray] = {}
+        for name, part in parts.items():
+            about = (self.quantities.get(name), self.about)
+            made |= described(self.asked, masks[name], part, *about)
+        return made
+
+    def _fill(self, name: str, marked: Marked) -> dict[Hashable, xr.DataArray]:
         own, wanted = marked.values, marked.wanted
-        if own.chunks is None:
-            own = own.compute()  # a file that is read lazily, but not by Dask
         time = self.axes.time if self.axes.time in own.dims else None
         lead = [d for d in own.dims if d not in (time, *self.grid.names)]
         seen = own if wanted is None else own.where(~wanted)
@@ -196,8 +220,14 @@ class _Job:
             what: self._back(xr.DataArray(filled[i], dims=dims), own)
             for i, what in enumerate(("filled", "spread", "flag"))
         }
-        told = xr.DataArray(told, dims=[*lead, "method"])
-        return self._described(name, Marked(own, wanted), part, told)
+        about, scores = {}, {}
+        if self.asked.method == "auto":
+            told = xr.DataArray(told, dims=[*lead, "method"])
+            scores[f"{name}_scores"], chosen = self._scores(name, own, told)
+            about = {} if chosen is None else {"infill_method": chosen}
+        quantity = self.quantities.get(name)
+        marked = Marked(own, wanted)
+        return described(self.asked, marked, part, quantity, about) | scores
 
     def _canonical(
         self, own: xr.DataArray, da: xr.DataArray, lead: list[Hashable]
@@ -238,57 +268,6 @@ class _Job:
         da = da.transpose(*own.dims)
         return da if own.chunks is None else da.chunk(own.chunksizes)
 
-    def _described(
-        self, name: str, marked: Marked, part: dict[str, xr.DataArray], told: Any
-    ) -> dict[Hashable, xr.DataArray]:
-        own, asked = marked.values, self.asked
-        gone: xr.Variable = xr.apply_ufunc(np.isnan, own.variable, dask="allowed")
-        wanted = gone if marked.wanted is None else marked.wanted.variable
-        filled, spread, flag = (part[p].variable for p in ("filled", "spread", "flag"))
-
-        def made(values: xr.Variable, dtype: Any, attrs: dict[str, Any]) -> Any:
-            da = own.copy(data=values.astype(dtype, copy=False).data)
-            da.attrs, da.encoding = attrs, {}
-            return da
-
-        def where(condition: xr.Variable, a: Any, b: Any) -> xr.Variable:
-            return xr.where(condition, a, b).transpose(*own.dims)
-
-        parts = [p for p in asked.parts if p != "scores"]
-        attrs = {**own.attrs, "ancillary_variables": _ancillary(own, name, parts)}
-        result = made(where(wanted, filled, own.variable), own.dtype, attrs)
-        result.encoding = _unpacked(own.encoding)
-        out: dict[Hashable, xr.DataArray] = {name: result}
-        if asked.spread:
-            # Outside of the mask: 0 where there is something, NaN where there is not.
-            outside = where(gone, np.nan, 0.0)
-            out[f"{name}_spread"] = made(
-                where(wanted, spread, outside), own.dtype, self._spread_attrs(own, name)
-            )
-        outside = where(gone, FLAGS.index("unfilled"), 0)
-        out[f"{name}_provenance"] = made(
-            where(wanted, flag, outside), np.int8, _flag_attrs(own, name)
-        )
-        if asked.method == "auto":
-            out[f"{name}_scores"], chosen = self._scores(name, own, told)
-            if chosen is not None:
-                result.attrs["infill_method"] = chosen
-        asked.signed(result, result.attrs, "")
-        return out
-
-    def _spread_attrs(self, own: xr.DataArray, name: str) -> dict[str, Any]:
-        said = {"long_name": f"standard deviation of the error of {_called(own, name)}"}
-        standard = str(own.attrs.get("standard_name", "unknown")).split()[0]
-        if standard == "unknown":  # what cfgrib writes
-            standard = self.quantities.get(name, "")
-        if standard:
-            said["standard_name"] = f"{standard} standard_error"
-        if "units" in own.attrs:
-            said["units"] = own.attrs["units"]
-            if str(said["units"]).lower() in _TEMPERATURES:
-                said["units_metadata"] = "temperature: difference"
-        return said
-
     def _scores(
         self, name: str, own: xr.DataArray, told: xr.DataArray
     ) -> tuple[xr.DataArray, str | None]:
@@ -310,6 +289,13 @@ class _Job:
         which = told.isel(method=-1).values
         chosen = sorted({names[int(i)] for i in which[np.isfinite(which)].ravel()})
         return table, ", ".join(chosen) or None
+
+
+def _in_memory(marked: Marked) -> Marked:
+    """Read what is lazy, but not by Dask: a file."""
+    if marked.values.chunks is not None:
+        return marked
+    return Marked(marked.values.compute(), marked.wanted)
 
 
 def _each(
@@ -392,30 +378,3 @@ def _bad_times(time: str, found: str, hint: str) -> TimeAxisError:
         needed="each time once, the later ones after the earlier",
         hint=hint,
     )
-
-
-def _unpacked(encoding: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Encoding without the packing, whose range is that of what was observed."""
-    packed = {"scale_factor", "add_offset"} & set(encoding)
-    if not packed and np.dtype(encoding.get("dtype", float)).kind == "f":
-        return dict(encoding)
-    packing = ("dtype", "scale_factor", "add_offset", "_FillValue", "missing_value")
-    return {k: v for k, v in encoding.items() if k not in (*packing, "_Unsigned")}
-
-
-def _ancillary(own: xr.DataArray, name: str, parts: list[str]) -> str:
-    old = str(own.attrs.get("ancillary_variables", "")).split()
-    return " ".join(dict.fromkeys([*old, *(f"{name}_{p}" for p in parts)]))
-
-
-def _called(own: xr.DataArray, name: str) -> str:
-    return str(own.attrs.get("long_name") or own.attrs.get("standard_name") or name)
-
-
-def _flag_attrs(own: xr.DataArray, name: str) -> dict[str, Any]:
-    return {
-        "long_name": f"what the values of {_called(own, name)} are from",
-        "standard_name": "status_flag",
-        "flag_values": np.arange(len(FLAGS), dtype=np.int8),
-        "flag_meanings": " ".join(FLAGS),
-    }

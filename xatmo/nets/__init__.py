@@ -5,6 +5,7 @@ from __future__ import annotations
 ARCHITECTURES: dict[str, str] = {
     "atmodist": "xatmo.nets.atmodist:AtmoDist",
     "autoencoder": "xatmo.nets.autoencoder:AutoencoderSmall",
+    "climax": "xatmo.nets.climax:ClimaX",
     "generator": "xatmo.nets.generator:Generator",
     "infiller": "xatmo.nets.infiller:Infiller",
     "multiformer": "xatmo.nets.multiformer_box:BoxMultiformer",

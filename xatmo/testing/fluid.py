@@ -14,13 +14,11 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xatmo.errors import OptionError
 from xatmo.fields.winds import EARTH_RADIUS
+from xatmo.testing.vorticity import VorticitySolver, check, check_grid, check_positive
 
-__all__ = ["Vortex", "VorticitySolver", "cut_samples", "drifting_vortices", "simulate"]
+__all__ = ["Vortex", "cut_samples", "drifting_vortices", "simulate"]
 
-_COURANT = 0.5  # of the steps that the solver chooses
-_STABLE = 1.35  # 2 sqrt(2), Runge-Kutta's limit, over 2 pi / 3, the shortest wave's
 _NARROWEST = 2.0  # grid spacings within the shorter semi-axis of a vortex
 _START = np.datetime64("2020-01-01", "ns")
 _ATTRS = {
@@ -69,10 +67,10 @@ class Vortex:
 
     def __post_init__(self) -> None:
         finite = all(np.isfinite(value).all() for value in astuple(self))
-        _check(finite, "vortex", self, "finite numbers")
-        _check(self.radius > 0, "radius", self.radius, "metres, above 0")
+        check(finite, "vortex", self, "finite numbers")
+        check(self.radius > 0, "radius", self.radius, "metres, above 0")
         oval = 0 <= self.eccentricity < 1
-        _check(oval, "eccentricity", self.eccentricity, "from 0 to below 1")
+        check(oval, "eccentricity", self.eccentricity, "from 0 to below 1")
 
 
 def drifting_vortices(
@@ -127,11 +125,11 @@ def drifting_vortices(
     >>> dict(ds.sizes), list(ds)
     ({'time': 2, 'latitude': 64, 'longitude': 64}, ['vo', 'u', 'v'])
     """
-    _check_grid(shape, spacing)
+    check_grid(shape, spacing)
     inside = spacing * shape[0] <= 180 and spacing * shape[1] <= 360
-    _check(inside, "spacing", spacing, f"{shape} points within 180 x 360 degrees")
+    check(inside, "spacing", spacing, f"{shape} points within 180 x 360 degrees")
     count = vortices if isinstance(vortices, int) else len(vortices)
-    _check(count > 0, "number of vortices", count, "1 or more")
+    check(count > 0, "number of vortices", count, "1 or more")
     if isinstance(vortices, int):
         vortices = _draw(count, shape, spacing, np.random.default_rng(seed))
     east, north = np.mean([vortex.drift for vortex in vortices], axis=0).tolist()
@@ -160,7 +158,8 @@ def simulate(
     step_hours : float
         Between the times.
     damping_hours : float or None
-        See :class:`VorticitySolver`; what filaments leave becomes noise without it.
+        See :class:`~xatmo.testing.vorticity.VorticitySolver`; what filaments leave
+        becomes noise without it.
 
     Returns
     -------
@@ -225,125 +224,17 @@ def cut_samples(ds: xr.Dataset, history: int = 3) -> tuple[xr.Dataset, xr.Datase
     >>> inputs.vo.dims, inputs.vo.shape
     (('sample', 'lag', 'latitude', 'longitude'), (3, 3, 64, 64))
     """
-    _check(history >= 1, "history", history, "1 or more")
+    check(history >= 1, "history", history, "1 or more")
     count, needed = ds.sizes.get("time", 0), f"{history + 1} or more, evenly spaced"
-    _check(count > history, "number of times", count, needed)
+    check(count > history, "number of times", count, needed)
     apart = np.diff(ds["time"].values)
     found = f"{apart.min()} to {apart.max()}"
-    _check((apart == apart[0]).all(), "time step", found, needed)
+    check((apart == apart[0]).all(), "time step", found, needed)
     last = np.arange(history - 1, count - 1)
     back = np.arange(1 - history, 1)
     seen = xr.DataArray(last[:, None] + back, dims=("sample", "lag"))
     inputs = ds.isel(time=seen).assign_coords(lag=back * apart[0])
     return inputs, ds.isel(time=xr.DataArray(last + 1, dims="sample"))
-
-
-class VorticitySolver:
-    """Two-dimensional flow without divergence, on a plane that repeats itself.
-
-    Vorticity is carried by the wind that belongs to it and by a uniform one. Pseudo-
-    spectral, without aliasing (the lower two thirds of the waves are kept [1]_); steps
-    of Runge-Kutta of fourth order, uniform wind and damping integrated exactly.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Numbers of rows, from south to north, and of columns; 8 at least.
-    spacing : float
-        Of both (m).
-    mean_wind : tuple of float
-        Eastward and northward (m s-1).
-    damping_hours : float, optional
-        In which the shortest wave along a row decays to 1/e; the rate grows with the
-        8th power of the wavenumber (hyperviscosity). Nothing decays if not given.
-
-    Raises
-    ------
-    xatmo.errors.OptionError
-        If a value is out of its range.
-
-    References
-    ----------
-    .. [1] Orszag (1971), J. Atmos. Sci. 28, 1074.
-    .. [2] Basdevant (1983), J. Comput. Phys. 50, 209-214.
-    """
-
-    def __init__(
-        self,
-        shape: tuple[int, ...],
-        spacing: float,
-        *,
-        mean_wind: tuple[float, float] = (0.0, 0.0),
-        damping_hours: float | None = None,
-    ) -> None:
-        _check_grid(shape, spacing)
-        _check(np.isfinite(mean_wind).all(), "mean_wind", mean_wind, "finite numbers")
-        self.shape, self.spacing, self.mean_wind = tuple(shape), spacing, mean_wind
-        rows, columns = shape
-        north = np.fft.fftfreq(rows, 1 / rows)[:, None]  # waves around the plane
-        east = np.fft.rfftfreq(columns, 1 / columns)
-        self.kept = (3 * abs(north) < rows) & (3 * east < columns)
-        self.kept[0, 0] = False
-        self.k = k = 2 * np.pi / (spacing * columns) * east  # (columns // 2 + 1,)
-        self.l = l_ = 2 * np.pi / (spacing * rows) * north  # (rows, 1)
-        squared = np.where(self.kept, k**2 + l_**2, np.inf)
-        self._to_winds = np.stack([1j * l_ / squared, -1j * k / squared])
-        self._to_tendency = self.kept * np.stack([k**2 - l_**2, k * l_])
-        self._rate = -1j * self.kept * (k * mean_wind[0] + l_ * mean_wind[1])
-        if damping_hours is not None:
-            _check_positive("damping_hours", damping_hours)
-            relative = self.kept * (k**2 + l_**2) / (self.kept * k).max() ** 2
-            self._rate -= relative**4 / (3600 * damping_hours)
-
-    def winds(self, vorticity: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Give the winds u, v (m s-1) of a vorticity (s-1), all of the same shape."""
-        u, v = self._own_winds(self._transform(vorticity))
-        return u + self.mean_wind[0], v + self.mean_wind[1]
-
-    def run(
-        self, vorticity: np.ndarray, seconds: float, steps: int | None = None
-    ) -> np.ndarray:
-        """Carry a vorticity (s-1) forward; its mean and shortest waves are left out.
-
-        The steps, if not given, are as many as keep the Courant number at 0.5. Too few
-        to be stable are refused by an OptionError, as are values that are not finite.
-        """
-        _check_positive("seconds", seconds)
-        state = self._transform(vorticity)
-        u, v = self._own_winds(state)
-        crossed = float((abs(u) + abs(v)).max()) * seconds / self.spacing  # cells
-        steps = max(1, math.ceil(crossed / _COURANT)) if steps is None else steps
-        least = max(1, math.ceil(crossed / _STABLE))
-        _check(steps >= least, "steps", steps, f"{least} or more, to be stable")
-        half = np.exp(self._rate * seconds / steps / 2)
-        for _ in range(steps):
-            state = self._step(state, seconds / steps, half)
-        return np.fft.irfft2(state, self.shape)
-
-    def _step(self, state: np.ndarray, step: float, half: np.ndarray) -> np.ndarray:
-        # Runge-Kutta; ``half`` carries what is linear over half of the step.
-        first = self._tendency(state)
-        state = half * state
-        second = self._tendency(state + step / 2 * half * first)
-        third = self._tendency(state + step / 2 * second)
-        fourth = self._tendency(half * (state + step * third))
-        middle = half * first + 2 * (second + third)
-        return half * (state + step / 6 * middle) + step / 6 * fourth
-
-    def _tendency(self, state: np.ndarray) -> np.ndarray:
-        # -curl div(uu), two products to transform [2]_; the gradient form has three.
-        u, v = self._own_winds(state)
-        products = np.fft.rfft2(np.stack([u * v, v**2 - u**2]))
-        return (self._to_tendency * products).sum(0)
-
-    def _own_winds(self, state: np.ndarray) -> np.ndarray:
-        return np.fft.irfft2(self._to_winds * state, self.shape)  # (2, rows, columns)
-
-    def _transform(self, vorticity: np.ndarray) -> np.ndarray:
-        shape, bad = vorticity.shape, np.count_nonzero(~np.isfinite(vorticity))
-        _check(shape == self.shape, "shape of the vorticity", shape, str(self.shape))
-        _check(not bad, "number of values that are not finite", bad, "0")
-        return self.kept * np.fft.rfft2(vorticity)
 
 
 def _draw(
@@ -375,7 +266,7 @@ def _vorticity(
         squeeze = (1 - vortex.eccentricity**2) ** 0.25
         a, b = vortex.radius / squeeze, vortex.radius * squeeze
         least = _NARROWEST * solver.spacing
-        _check(b >= least, "shorter semi-axis", b, f"{least:.0f} m or more here")
+        check(b >= least, "shorter semi-axis", b, f"{least:.0f} m or more here")
         cos, sin = np.cos(np.deg2rad(vortex.angle)), np.sin(np.deg2rad(vortex.angle))
         along, across = a * (k * cos + l_ * sin), b * (l_ * cos - k * sin)
         east = _metres(vortex.longitude) + seconds * vortex.drift[0]
@@ -413,36 +304,19 @@ def _metres(degrees: float) -> float:
 
 
 def _seconds(times: int, step_hours: float) -> np.ndarray:
-    _check(times >= 1, "number of times", times, "1 or more")
-    _check_positive("step_hours", step_hours)
+    check(times >= 1, "number of times", times, "1 or more")
+    check_positive("step_hours", step_hours)
     return 3600 * step_hours * np.arange(times)
 
 
 def _read(ds: xr.Dataset) -> tuple[xr.Dataset, float]:
     """Last state, rows from south to north, and the spacing (degrees)."""
     found = sorted({"vo", "u", "v", "latitude", "longitude"} & set(ds.variables))
-    _check(len(found) == 5, "state", found, "vo, u, v on latitude and longitude")
+    check(len(found) == 5, "state", found, "vo, u, v on latitude and longitude")
     ds = ds.isel(time=-1) if "time" in ds.dims else ds
     ds = ds.sortby("latitude").transpose("latitude", "longitude")
     steps = np.r_[np.diff(ds["latitude"]), np.diff(ds["longitude"])]
     even = np.allclose(steps, steps[0], rtol=1e-3)
     apart = f"{steps.min():g} to {steps.max():g} degrees"
-    _check(even, "spacing", apart, "the same everywhere, both ways")
+    check(even, "spacing", apart, "the same everywhere, both ways")
     return ds, float(np.median(steps))
-
-
-def _check(holds: Any, name: str, found: Any, needed: str) -> None:
-    if not holds:
-        msg = f"A flow cannot have this {name}."
-        hint = "cut_samples(simulate(drifting_vortices(1, (64, 64)), times=8))"
-        raise OptionError(msg, found=f"{name}={found}", needed=needed, hint=hint)
-
-
-def _check_positive(name: str, value: float) -> None:
-    _check(np.isfinite(value) and value > 0, name, value, "a finite number above 0")
-
-
-def _check_grid(shape: tuple[int, ...], spacing: float) -> None:
-    fits = len(shape) == 2 and min(shape) >= 8
-    _check(fits, "shape", shape, "two numbers of at least 8")
-    _check_positive("spacing", spacing)
