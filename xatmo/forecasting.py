@@ -1,0 +1,312 @@
+"""forecast(): what comes next, as an ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from xatmo.boxes import Boxes, card_step, hours_of, read_boxes
+from xatmo.boxes.filling import spread_attrs
+from xatmo.embedding import history_of
+from xatmo.engine import Rollout, over_windows
+from xatmo.errors import ModelNotFoundError, OptionError, TimeAxisError
+from xatmo.lags import as_hours
+from xatmo.provenance import sign
+from xatmo.zoo import Card, Model, list_models, load_model
+
+__all__ = ["forecast"]
+
+_LEAD = "lead_time"
+_VALID = "valid_time"
+_DIMS = ("channel", "latitude", "longitude")
+_START = {
+    "standard_name": "forecast_reference_time",
+    "long_name": "time that a forecast starts from",
+}
+
+
+def forecast(
+    obj: xr.Dataset | xr.DataArray | xr.DataTree,
+    lead: Any = "24h",
+    model: str | Model | None = None,
+    *,
+    members: bool = True,
+    level: Any = None,
+) -> xr.Dataset:
+    """Forecast atmospheric fields from the times before.
+
+    From each time whose history is there, for all lead times up to the one that is
+    asked for. The network was trained to fill in what is hidden of a box in space and
+    time; here that is what has not happened yet. The members of its ensemble tell how
+    sure it is.
+
+    Parameters
+    ----------
+    obj : Dataset, DataArray or DataTree
+        Holds some of the fields that the model reads (see ``xatmo.load_model()``), in
+        names and units of the common sources, in the model's time step. One field is
+        enough; with fewer of them the network knows less. Missing values are no harm
+        unless they are many: they count as unknown. Eager or lazy, in any chunks.
+    lead : str, timedelta or list, optional
+        How far to forecast: gives all multiples of the model's time step up to that; a
+        list gives those in it.
+    model : str or Model, optional
+        The default model for forecasts if not given.
+    members : bool, optional
+        Give all members. If False their mean, and their standard deviation under
+        ``<name>_spread``, which takes much less memory.
+    level : str, number or list, optional
+        Which levels to use: ``"10 m"``, ``[850, 500]`` (hPa); all that both the data
+        and the model have if not given.
+
+    Returns
+    -------
+    Dataset
+        The fields in the names, units, order and orientation of the input, with the
+        dimensions ``member`` (first) and ``lead_time`` (after time). Times are those
+        that forecasts start from, which are fewer than those of the input;
+        ``valid_time`` says when a forecast is for. A dimension of times that is called
+        ``valid_time`` becomes ``time``. Lazy if the input is, in its chunks or, where a
+        chunk would be larger than 256 MiB, in parts of these. ``attrs`` say which
+        fields were used and which ones the data lack.
+
+    Raises
+    ------
+    xatmo.errors.FieldNotFoundError, xatmo.errors.UnitsError, xatmo.errors.LevelError
+        If none of the model's fields can be read from ``obj``.
+    xatmo.errors.GridError
+        If the grid is too coarse, too fine or too small for the model.
+    xatmo.errors.TimeAxisError
+        If the time step is another one, or there are too few times.
+    xatmo.errors.OptionError
+        If ``lead`` is no multiple of the time step.
+
+    Notes
+    -----
+    A model forecasts some times at once: ``ahead`` in the ``[box]`` of its card, of
+    which fewer are taken if ``lead`` is shorter; the other times of a box are the
+    history that is needed. What lies further ahead is rolled out: each member goes on
+    from its own fields, so that each further step takes as long as the first one times
+    the number of members.
+
+    A domain is covered by boxes that overlap by half, and is blended smoothly; global
+    longitudes close on themselves.
+
+    References
+    ----------
+    Lessig, C. et al. (2023): AtmoRep: A stochastic model of atmosphere dynamics using
+    large scale representation learning. https://arxiv.org/abs/2308.13280
+
+    Examples
+    --------
+    >>> fc = ds.atmo.forecast(lead="24h")  # doctest: +SKIP
+    >>> fc.u10.dims  # doctest: +SKIP
+    ('member', 'time', 'lead_time', 'latitude', 'longitude')
+    """
+    _check_members(members)
+    found = load_model(model, capability="forecast")
+    card = found.card
+    if card.box is None:
+        raise _no_way(card)
+    steps, ahead = _steps(lead, card)
+    boxes = read_boxes(obj, found, level=level)
+    rollout = Rollout(boxes.domain(), ahead, steps, members)
+    start = _starts(boxes, rollout)
+    result = _run(boxes, rollout, start)
+    return _dataset(boxes, rollout, start, result, obj, {"lead": lead, "level": level})
+
+
+def _run(boxes: Boxes, rollout: Rollout, start: np.ndarray) -> xr.DataArray:
+    """Forecasts in canonical form: (time, ..., member, channel, lead, y, x)."""
+    history = rollout.domain.box[0] - rollout.ahead
+    past = range(1 - history, 1)
+    index = boxes.times.windows(past, boxes.step)[start]
+    future = np.full((len(start), rollout.ahead), -1)
+    calls = -(-rollout.steps[-1] // rollout.ahead)
+    reached = range(1 - history, 1 + calls * rollout.ahead)
+    when = boxes.times.isel(start).when(reached, boxes.step)
+    data = over_windows(
+        boxes.data.data,
+        np.concatenate([index, future], 1),
+        when,
+        rollout,
+        rollout.shape,
+    )
+    dims = (boxes.time, *boxes.batch, "member", "channel", _LEAD, *_DIMS[1:])
+    known = boxes.data.isel({boxes.time: start}).coords
+    coords = {n: c for n, c in known.items() if not set(c.dims) & set(_DIMS)}
+    coords |= {d: boxes.data[d] for d in ("latitude", "longitude")}
+    return xr.DataArray(data, dims=dims, coords=coords)
+
+
+def _starts(boxes: Boxes, rollout: Rollout) -> np.ndarray:
+    """Numbers of the times whose history is there: those early enough are not."""
+    history = rollout.domain.box[0] - rollout.ahead
+    positions = boxes.times.positions(boxes.step)
+    assert positions is not None  # noqa: S101 - so read_boxes has found
+    start = np.flatnonzero(positions >= history - 1)
+    if start.size:
+        return start
+    name, card = boxes.times.name, boxes.card
+    msg = f"There are too few times for {card.name} to forecast from."
+    raise TimeAxisError(
+        msg,
+        found=f"{len(boxes.times)} of them along {name!r}",
+        needed=f"{history} of them, every {card_step(card)}: it reads so many to "
+        f"forecast {rollout.ahead} at once",
+        hint=_fewer(card, rollout, len(boxes.times)),
+    )
+
+
+def _fewer(card: Card, rollout: Rollout, count: int) -> str:
+    """A longer lead needs less history, until as much as can be is forecast at once."""
+    assert card.box is not None  # noqa: S101 - asked of such cards only
+    length = rollout.domain.box[0]
+    if length - card.box.ahead <= count < length - rollout.ahead:
+        hours = (length - count) * hours_of(card)
+        return f'ds.atmo.forecast(lead="{hours:g}h"), which takes less history'
+    return "open more times before: xr.open_mfdataset([...])"
+
+
+# --- The result -----------------------------------------------------------------------
+
+
+def _dataset(
+    boxes: Boxes,
+    rollout: Rollout,
+    start: np.ndarray,
+    result: xr.DataArray,
+    obj: Any,
+    arguments: Mapping[str, Any],
+) -> xr.Dataset:
+    times = boxes.times.isel(start)
+    months = xr.DataArray(
+        times.months(rollout.steps, boxes.step), dims=(boxes.time, _LEAD)
+    )
+    result = result.transpose("member", ...)
+    if rollout.members:
+        variables = boxes.to_user(result, months)
+    else:
+        variables = boxes.to_user(result.isel(member=0, drop=True), months)
+        spreads = result.isel(member=1, drop=True)
+        for name, spread in boxes.to_user(spreads, months, spread=True).items():
+            spread.attrs = spread_attrs(variables[name].attrs, name)
+            variables[f"{name}_spread"] = spread
+    signed = partial(
+        sign,
+        verb="forecast",
+        card=boxes.card,
+        arguments={**arguments, "members": rollout.members},
+        notes=boxes.notes,
+        history=history_of(obj),
+    )
+    for variable in variables.values():
+        signed(variable, attrs={**variable.attrs, **boxes.about})
+    ds = _with_times(xr.Dataset(variables), boxes, rollout, start)
+    return signed(ds, attrs=dict(boxes.about))
+
+
+def _with_times(
+    ds: xr.Dataset, boxes: Boxes, rollout: Rollout, start: np.ndarray
+) -> xr.Dataset:
+    """Name times: when forecasts start, how far they reach and what they are for."""
+    hours = np.array(rollout.steps) * boxes.step
+    lead = (hours * 3600).round().astype("timedelta64[s]").astype("timedelta64[ns]")
+    said = {"standard_name": "forecast_period", "long_name": "time since the start"}
+    ds = ds.assign_coords({_LEAD: (_LEAD, lead, said)})
+    if rollout.members:
+        number = np.arange(rollout.domain.members)
+        about = {"standard_name": "realization", "long_name": "member", "units": "1"}
+        ds = ds.assign_coords(member=("member", number, about))
+    several = boxes.times.isel(start).after(rollout.steps, boxes.step)
+    valid = np.stack([np.asarray(index) for index in several], -1)
+    if boxes.timeless:
+        ds, valid = ds.isel({boxes.time: 0}, drop=True), valid[0]
+    name = boxes.times.name
+    if name == _VALID:
+        # What is left to be called so is another time.
+        ds, name = ds.drop_vars("time", errors="ignore").rename({name: "time"}), "time"
+    ds = ds.drop_vars(_VALID, errors="ignore")
+    if name in ds.coords and ds[name].dtype.kind in "MO":
+        ds = ds.assign_coords({name: ds[name].assign_attrs(_START)})
+    dims = (_LEAD,) if boxes.timeless else (name, _LEAD)
+    about = {"standard_name": "time", "long_name": "time that a forecast is for"}
+    return ds.assign_coords({_VALID: (dims, valid, about)})
+
+
+# --- What cannot be asked for ---------------------------------------------------------
+
+
+def _steps(lead: Any, card: Card) -> tuple[tuple[int, ...], int]:
+    """Return the lead times in steps, ascending, and how many are forecast at once."""
+    assert card.box is not None  # noqa: S101 - asked of such cards only
+    single = isinstance(lead, str) or np.ndim(lead) == 0
+    hours = [_lead_hours(one) for one in ([lead] if single else list(lead))]
+    if not hours:
+        msg = "There is no lead time in the list."
+        raise OptionError(
+            msg, found=f"lead={lead!r}", needed="at least one", hint='lead="24h"'
+        )
+    step = hours_of(card)
+    for one in hours:
+        if one <= 0 or abs(one / step - round(one / step)) > 1e-6:
+            raise _no_multiple(one, step, card)
+    steps = sorted({round(one / step) for one in hours})
+    steps = list(range(1, steps[-1] + 1)) if single else steps
+    return tuple(steps), min(steps[-1], card.box.ahead)
+
+
+def _lead_hours(lead: Any) -> float:
+    try:
+        return as_hours(lead)
+    except OptionError as error:
+        msg = f"{lead!r} is no lead time."
+        raise OptionError(
+            msg,
+            found=f"lead={lead!r}",
+            needed="a length of time: text such as '24h', a timedelta, or a list of "
+            "them",
+            hint=error.hint.replace("lag=", "lead="),
+        ) from None
+
+
+def _no_multiple(hours: float, step: float, card: Card) -> OptionError:
+    near = max(1, round(hours / step)) * step
+    msg = (
+        "A forecast is for a time to come."
+        if hours <= 0
+        else f"{card.name} forecasts in steps of {step:g} h."
+    )
+    return OptionError(
+        msg,
+        found=f'lead="{hours:g}h"',
+        needed=f"a multiple of {step:g} h, greater than 0",
+        hint=f'lead="{near:g}h"',
+    )
+
+
+def _check_members(members: Any) -> None:
+    if isinstance(members, bool | np.bool_):
+        return
+    msg = f"members is yes or no, not {members!r}."
+    raise OptionError(
+        msg,
+        found=f"members={members!r}",
+        needed="True (all members) or False (their mean and spread)",
+        hint="ds.atmo.forecast(members=True)",
+    )
+
+
+def _no_way(card: Card) -> ModelNotFoundError:
+    able = [c.name for c in list_models("forecast") if c.box is not None]
+    msg = f"This version of xatmo cannot forecast with {card.name!r}."
+    return ModelNotFoundError(
+        msg,
+        found=f"architecture {card.architecture!r}, without a [box] in its card",
+        needed=f"a model of boxes: {', '.join(able) or 'there is none yet'}",
+        hint=f"model={able[0]!r}" if able else "xatmo.list_models('forecast')",
+    )
