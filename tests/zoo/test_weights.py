@@ -221,6 +221,16 @@ def test_weights_that_do_not_fit_are_listed(tiny_architecture, change, match):
         assert torch.equal(tensor, before[name])
 
 
+def test_half_precision_is_taken_for_single(tiny_architecture):
+    network = tiny_architecture()
+    before = {name: t.clone() for name, t in network.state_dict().items()}
+    half = tiny_architecture().half().state_dict()
+    load_into(network, half)
+    for name, tensor in network.state_dict().items():
+        assert tensor.dtype == before[name].dtype
+        assert torch.equal(tensor, half[name].to(tensor.dtype))
+
+
 def test_long_lists_of_differences_are_cut():
     network = torch.nn.Sequential(*(torch.nn.Linear(1, 1) for _ in range(10)))
     with pytest.raises(WeightsError, match="and 12 more"):

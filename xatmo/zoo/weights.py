@@ -125,6 +125,8 @@ def _refuse(
 def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Put tensors into a network, only if every name, shape and dtype agrees.
 
+    Half precision is taken for single: files of half the size, of larger networks.
+
     Parameters
     ----------
     module : torch.nn.Module
@@ -138,7 +140,7 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
         Listing what differs.
     """
     wanted = {name: _form(tensor) for name, tensor in module.state_dict().items()}
-    given = {name: _form(tensor) for name, tensor in state.items()}
+    given = {name: _form(_single(tensor)) for name, tensor in state.items()}
     differences = [
         f"{name}: {given.get(name, 'missing')} instead of {wanted.get(name, 'nothing')}"
         for name in {**wanted, **given}
@@ -157,6 +159,10 @@ def load_into(module: nn.Module, state: Mapping[str, Tensor]) -> None:
             "see the card by `xatmo models show NAME`",
         )
     module.load_state_dict(state, strict=True)
+
+
+def _single(tensor: Tensor) -> Tensor:
+    return tensor.float() if str(tensor.dtype) == "torch.float16" else tensor
 
 
 def _form(tensor: Tensor) -> str:

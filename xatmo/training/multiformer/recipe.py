@@ -178,6 +178,8 @@ class MultiformerRecipe:
     """Begin with the weights of a run below the same ``--out``, or a released model."""
     init_fields: tuple[str, ...] = ()
     """Runs or models whose fields are coupled here: couplings begin at zero."""
+    half_precision: bool = False
+    """Write the released weights in 16 bits, into a file of half the size."""
     card: Mapping[str, Any] = field(default_factory=dict)
     """Tables that go into the model card as they are."""
 

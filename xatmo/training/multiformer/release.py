@@ -140,6 +140,7 @@ def draft_model(recipe_path: str | Path, out: str | Path = "runs") -> Model:
     # Made and scored aside, so that a released model is never half of two.
     folder = run / "release" / recipe.name
     card = _card(recipe, network.eval(), constants)
+    network = network.half() if recipe.half_precision else network
     card["weights"] = saved(network, folder / "weights.safetensors", card)
     written = write_card(folder / "card.toml", card)
     return Model(written, written.key())
