@@ -317,7 +317,7 @@ def test_coupled_fields_begin_as_they_were_alone(files, coupled):
     network = build_network(recipe).eval()
     from xatmo.training.multiformer.coupling import load_fields
 
-    load_fields(network, recipe.init_fields, folder / "runs")
+    load_fields(network, recipe, folder / "runs")
     alone = build_network(read_recipe(folder / "alone-u.toml")).eval()
     alone.load_state_dict(initial_state("alone-u", folder / "runs"))
     torch.manual_seed(0)

@@ -6,29 +6,34 @@ nothing at first, so that a coupled network begins as good as its fields alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from xatmo.errors import OptionError
 from xatmo.nets.multiformer import Multiformer
-from xatmo.nets.multiformer_attention import Layer
+from xatmo.nets.multiformer_fields import FieldSpec
+from xatmo.nets.multiformer_surgery import couple
+from xatmo.training.multiformer.recipe import MultiformerRecipe
 from xatmo.training.run import initial_state
 
-__all__ = ["couple", "load_fields"]
+__all__ = ["load_fields"]
 
 
-def load_fields(network: nn.Module, names: Iterable[str], out: Path) -> None:
-    """Give each field of a network the weights of the run or model that has it.
+def load_fields(network: nn.Module, recipe: MultiformerRecipe, out: Path) -> None:
+    """Give fields of a network the weights of the runs or models that have them.
+
+    Fields that none of them has are left as they are.
 
     Parameters
     ----------
     network : Multiformer
-    names : iterable of str
-        Runs below ``out``, or released models.
+        That of the recipe.
+    recipe : MultiformerRecipe
+        Names runs below ``out``, or released models, in ``init_fields``.
     out : Path
 
     Raises
@@ -36,43 +41,51 @@ def load_fields(network: nn.Module, names: Iterable[str], out: Path) -> None:
     xatmo.errors.OptionError
         If one of them is not there, or its fields are others than the network's.
     """
-    for name in names:
-        couple(cast("Multiformer", network), initial_state(name, out), name)
+    own = cast("Multiformer", network)
+    if not recipe.init_fields:
+        return
+    state: dict[str, Tensor] = {}
+    for name in recipe.init_fields:
+        found = initial_state(name, out)
+        _check_known(own, found, name)
+        state |= found
+    held = _of(state)
+    rest = own.state_dict().items()
+    state |= {key: tensor for key, tensor in rest if _field(key) not in held}
+    after = list(own.fields.values())
+    before = [replace(spec, sources=_sources(state, spec)) for spec in after]
+    keys = {"encoder_heads", "coupling_heads"} & set(recipe.network)
+    heads = {key: int(recipe.network[key]) for key in keys}
+    try:
+        own.load_state_dict(couple(state, before, after, **heads))
+    except (RuntimeError, OptionError) as error:
+        msg = "The weights to begin with do not fit this recipe's network."
+        raise OptionError(
+            msg,
+            found=str(error).splitlines()[-1].strip(),
+            needed="the same widths, heads, layers and tokens in all recipes",
+            hint=f"compare [network] with that of {', '.join(recipe.init_fields)}",
+        ) from error
 
 
-@torch.no_grad()
-def couple(network: Multiformer, state: Mapping[str, Tensor], name: str = "") -> None:
-    """Give the fields of a network the weights of another network of some of them.
-
-    ``name`` is what the other one is called in messages.
-    """
-    fields = sorted({key.split(".")[1] for key in state})
-    if unknown := [field for field in fields if field not in network.fields]:
-        msg = f"{name or 'The network'} has fields that are not coupled here."
+def _check_known(network: Multiformer, state: Mapping[str, Tensor], name: str) -> None:
+    unknown = sorted(_of(state) - set(network.fields))
+    if unknown:
+        msg = f"{name} has fields that are not coupled here."
         needed = f"some of {', '.join(network.fields)}"
         hint = "take it out of init_fields, or add the field"
         raise OptionError(msg, found=", ".join(unknown), needed=needed, hint=hint)
-    own = network.state_dict()
-    for key, tensor in state.items():
-        if key not in own or own[key].ndim != tensor.ndim:
-            raise _other_network(name, key)
-        # Queries of own heads come first, and so does what they find.
-        part = tuple(slice(0, n) for n in tensor.shape)
-        if own[key][part].shape != tensor.shape:
-            raise _other_network(name, key)
-        own[key][part] = tensor
-    for field in fields:
-        for layer in network.network(field).encoder:
-            attention = cast("Layer", layer).attention
-            known = attention.heads[0] * attention.head
-            attention.out.weight[:, known:] = 0.0
 
 
-def _other_network(name: str, key: str) -> OptionError:
-    msg = f"The weights {name!r} do not fit this recipe's network."
-    return OptionError(
-        msg,
-        found=f"{key} of another size",
-        needed="the same widths, heads and tokens in both recipes",
-        hint=f"compare [[network.fields]] with the recipe of {name!r}",
-    )
+def _sources(state: Mapping[str, Tensor], spec: FieldSpec) -> tuple[str, ...]:
+    """What a field hears of already, in the order of the network."""
+    key = f"networks.{spec.name}.encoder.0.attention.key_value"
+    return tuple(s for s in spec.sources if f"{key}.{s}.weight" in state)
+
+
+def _of(state: Mapping[str, Tensor]) -> set[str]:
+    return {_field(key) for key in state}
+
+
+def _field(key: str) -> str:
+    return key.split(".")[1]

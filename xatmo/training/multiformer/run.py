@@ -58,7 +58,7 @@ def begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
         data,
         "boxes",
         leaves_out=True,
-        initial=partial(load_fields, names=recipe.init_fields, out=out),
+        initial=partial(load_fields, recipe=recipe, out=out),
     )
 
 
