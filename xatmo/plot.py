@@ -274,7 +274,9 @@ def _too_much(da: xr.DataArray, left: list[str]) -> FieldError:
     )
 
 
-def _view(da: xr.DataArray, edges: list[np.ndarray], radius: float | None) -> Globe:
+def _view(
+    da: xr.DataArray, edges: tuple[np.ndarray, ...], radius: float | None
+) -> Globe:
     """The globe above the query, as near as all tokens allow."""
     latitude, longitude = (float(da[name]) for name in _PLACE)
     if radius is not None:
@@ -287,7 +289,9 @@ def _view(da: xr.DataArray, edges: list[np.ndarray], radius: float | None) -> Gl
     return Globe(latitude, longitude, float(np.rad2deg(np.arcsin(widest))))
 
 
-def _edges(latitude: np.ndarray, longitude: np.ndarray) -> list[np.ndarray]:
+def _edges(
+    latitude: np.ndarray, longitude: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Edges of cells, half way between their centres."""
     steps = [np.diff(x) for x in (latitude, longitude) if x.size > 1]
     one = np.abs(steps[-1][:1]) if steps else np.ones(1)  # a single row is as wide
@@ -296,7 +300,7 @@ def _edges(latitude: np.ndarray, longitude: np.ndarray) -> list[np.ndarray]:
         step = np.diff(x) if x.size > 1 else one
         inner = x[:-1] + step[: x.size - 1] / 2
         edges.append(np.r_[x[0] - step[0] / 2, inner, x[-1] + step[-1] / 2])
-    return [np.clip(edges[0], -90.0, 90.0), edges[1]]
+    return np.clip(edges[0], -90.0, 90.0), edges[1]
 
 
 def _cross(ax: Axes, *, own: bool) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 import xarray as xr
 
-from xatmo.boxes.channels import CHANNEL, TIME, Channel, in_user_units, stacked
+from xatmo.boxes.back import to_user
+from xatmo.boxes.channels import CHANNEL, TIME, Channel, stacked
 from xatmo.boxes.fields import Held, held_channels, used_and_left_out
 from xatmo.boxes.times import Times, check_step, hours_of, read_times
 from xatmo.engine import Call
@@ -26,8 +27,6 @@ from xatmo.fields import (
     Grid,
     as_dataset,
     find_axes,
-    from_canonical,
-    kept_attrs,
     read,
     read_grid,
 )
@@ -36,7 +35,7 @@ from xatmo.matching import outside
 from xatmo.options import get_options
 from xatmo.zoo import Card, Model, constants_of
 
-__all__ = ["Boxes", "read_boxes", "why_not"]
+__all__ = ["Boxes", "check_alike", "read_boxes", "why_not"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,51 +164,8 @@ class Boxes:
             network only reads is left out. A dimension ``member`` comes first, other
             new ones after time.
         """
-        groups: dict[str, list[tuple[Channel, xr.DataArray]]] = {}
-        for number, channel in enumerate(self.channels):
-            if channel.predicted:
-                part = result.isel({CHANNEL: number}, drop=True)
-                part = channel.physical(part, self.grid, months, spread=spread)
-                part = from_canonical(part, self.grid)
-                part = in_user_units(part, channel, spread=spread)
-                groups.setdefault(channel.held.variable, []).append((channel, part))
-        order = [*map(str, self.dataset.data_vars), *groups]
-        names = sorted(groups, key=order.index)
-        return {name: self._joined(name, groups[name]) for name in names}
-
-    def _joined(
-        self, name: str, parts: list[tuple[Channel, xr.DataArray]]
-    ) -> xr.DataArray:
-        """One variable of its levels, in the user's order of dimensions and chunks."""
-        parts.sort(key=lambda pair: pair[0].held.position)
-        first, da = parts[0]
-        held, own = first.held, first.source
-        dim = held.level_dim
-        if dim is not None:
-            each = [p.expand_dims({dim: [c.held.at]}) for c, p in parts]
-            da = xr.concat(each, dim, coords="minimal", compat="override")
-            da[dim].attrs = dict(own[dim].attrs) if dim in own.coords else {}
-        scalars = {n: c for n, c in own.coords.items() if c.ndim == 0}
-        da = da.assign_coords({n: c for n, c in scalars.items() if n not in da.coords})
-        da = da.transpose(*self._order(da, own))
-        da.attrs = kept_attrs(own, held.field.quantity)
-        if held.derived:
-            da.attrs = {
-                "standard_name": held.field.quantity,
-                "units": held.field.units,
-            }
-        else:
-            da.attrs["units"] = parts[0][1].attrs["units"]
-        return _in_chunks(da.rename(name), own, self.grid)
-
-    def _order(self, da: xr.DataArray, own: xr.DataArray) -> list[str]:
-        mine = [str(d) for d in own.dims if d in da.dims]
-        rest = [str(d) for d in da.dims if d not in own.dims]
-        first = [d for d in rest if d == "member"]
-        new = [d for d in rest if d not in (*first, TIME)]
-        at = mine.index(self.time) + 1 if self.time in mine else 0
-        timeless = [TIME] if TIME in rest else []
-        return [*first, *timeless, *mine[:at], *new, *mine[at:]]
+        about = (self.channels, self.dataset, self.grid, self.time)
+        return to_user(result, months, *about, spread=spread)
 
 
 def read_boxes(
@@ -256,7 +212,7 @@ def read_boxes(
     if problem:
         raise problem
     arrays = [next(iter(f.data.values())) for f in fields]
-    _check_alike(held, arrays)
+    check_alike(held, arrays)
     times = read_times(arrays[0], first.axes.time, model.card)
     if not any_step:
         check_step(times, model.card)
@@ -306,11 +262,16 @@ def why_not(obj: Any, card: Card) -> AtmoError | None:
 # --- What is checked and said ---------------------------------------------------------
 
 
-def _check_alike(held: Sequence[Held], arrays: Sequence[xr.DataArray]) -> None:
+def check_alike(
+    held: Sequence[Held],
+    arrays: Sequence[xr.DataArray],
+    taken: Sequence[str] = ("member", "lead_time", CHANNEL),
+) -> None:
+    """Refuse variables of different dimensions, or with names that are needed."""
     sets = {frozenset(da.dims) for da in arrays}
-    taken = {"member", "lead_time", CHANNEL} & set().union(*sets)
-    if taken:
-        name = min(taken)
+    clash = set(taken) & set().union(*sets)
+    if clash:
+        name = min(clash)
         msg = f"The data have a dimension of a name that is needed: {name!r}."
         raise FieldError(
             msg,
@@ -360,18 +321,6 @@ def _said(model: Model, held: Sequence[Held]) -> list[str]:
             f"{given.digest}"
         )
     return notes
-
-
-# --- Back ---------------------------------------------------------------------------
-
-
-def _in_chunks(da: xr.DataArray, own: xr.DataArray, grid: Grid) -> xr.DataArray:
-    """Cut latitudes and longitudes as the user does, where there are as many."""
-    if da.chunks is None or own.chunks is None:
-        return da
-    cut: Mapping[Any, tuple[int, ...]] = own.chunksizes
-    same = {d: cut[d] for d in grid.names if sum(cut[d]) == da.sizes.get(d)}
-    return da.chunk(same)
 
 
 def _sizes(table: Mapping[str, Any]) -> tuple[list[int], list[int]]:

@@ -16,7 +16,14 @@ from xatmo.errors import TimeAxisError
 from xatmo.lags import Dates, dated
 from xatmo.zoo import Card
 
-__all__ = ["Times", "card_step", "check_step", "hours_of", "read_times"]
+__all__ = [
+    "Times",
+    "card_step",
+    "check_step",
+    "hours_of",
+    "read_times",
+    "scalar_date",
+]
 
 _SECOND = 1 / 3600  # hours: dates kept as fractions of a day are off by some
 
@@ -92,7 +99,7 @@ class Times:
         index = np.minimum(np.searchsorted(known, wanted), known.size - 1)
         return np.where(known[index] == wanted, index, -1)
 
-    def after(self, offsets: Sequence[int], step: float) -> list[Dates]:
+    def after(self, offsets: Sequence[float], step: float) -> list[Dates]:
         """Return the times that are some steps after each time, offset by offset."""
         return [self.index + dt.timedelta(hours=step * k) for k in offsets]
 
@@ -100,7 +107,7 @@ class Times:
         """Return year, day of the year (the first is 0) and hour: (N, offsets, 3)."""
         return np.stack([_when(index) for index in self.after(offsets, step)], 1)
 
-    def months(self, offsets: Sequence[int], step: float) -> np.ndarray:
+    def months(self, offsets: Sequence[float], step: float) -> np.ndarray:
         """Return the calendar months, from 1 on: (N, offsets)."""
         several = self.after(offsets, step)
         return np.stack([np.asarray(index.month) for index in several], 1)
@@ -130,7 +137,7 @@ def read_times(field: xr.DataArray, time: str | None, card: Card) -> Times:
             raise _no_dates(field, time, card)
         times = Times(time, _checked(index.round("s"), time))
     else:
-        found = _scalar(field)
+        found = scalar_date(field)
         if found is None:
             raise _no_dates(field, None, card)
         times = Times(str(found.name), found.expand_dims(_t=1).to_index())
@@ -202,7 +209,7 @@ def _checked(index: Dates, name: str) -> Dates:
     )
 
 
-def _scalar(field: xr.DataArray) -> xr.DataArray | None:
+def scalar_date(field: xr.DataArray) -> xr.DataArray | None:
     """The date of fields without a dimension of times."""
     single = [c.compute(scheduler="synchronous") for c in _scalars(field)]
     dates = {str(c.name): c for c in single if _is_date(c)}

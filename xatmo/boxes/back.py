@@ -1,0 +1,106 @@
+"""Results in the user's names, units, levels, order, orientation and chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import xarray as xr
+
+from xatmo.boxes.channels import CHANNEL, TIME, Channel, in_user_units
+from xatmo.fields import Grid, from_canonical, kept_attrs
+
+__all__ = ["to_user"]
+
+
+def to_user(
+    result: xr.DataArray,
+    months: xr.DataArray,
+    channels: Sequence[Channel],
+    dataset: xr.Dataset,
+    grid: Grid,
+    time: str,
+    *,
+    spread: bool = False,
+) -> dict[str, xr.DataArray]:
+    """Put a result into the user's form, lazily.
+
+    Parameters
+    ----------
+    result : DataArray
+        Normalised, along ``channel``, ``latitude``, ``longitude`` and others.
+    months : DataArray of int
+        Calendar months, along some of the other dimensions.
+    channels : sequence of Channel
+        What lies along ``channel``.
+    dataset : Dataset
+        The user's.
+    grid : Grid
+    time : str
+        The dimension of times.
+    spread : bool
+        Whether it is a standard deviation, not a value.
+
+    Returns
+    -------
+    dict of DataArray
+        By the user's name, or that of the quantity if it was derived; what the network
+        only reads is left out. A dimension ``member`` comes first, other new ones
+        after time.
+    """
+    groups: dict[str, list[tuple[Channel, xr.DataArray]]] = {}
+    for number, channel in enumerate(channels):
+        if channel.predicted:
+            part = result.isel({CHANNEL: number}, drop=True)
+            part = channel.physical(part, grid, months, spread=spread)
+            part = from_canonical(part, grid)
+            part = in_user_units(part, channel, spread=spread)
+            groups.setdefault(channel.held.variable, []).append((channel, part))
+    order = [*map(str, dataset.data_vars), *groups]
+    names = sorted(groups, key=order.index)
+    return {name: _joined(name, groups[name], grid, time) for name in names}
+
+
+def _joined(
+    name: str, parts: list[tuple[Channel, xr.DataArray]], grid: Grid, time: str
+) -> xr.DataArray:
+    """One variable of its levels, in the user's order of dimensions and chunks."""
+    parts.sort(key=lambda pair: pair[0].held.position)
+    first, da = parts[0]
+    held, own = first.held, first.source
+    dim = held.level_dim
+    if dim is not None:
+        each = [p.expand_dims({dim: [c.held.at]}) for c, p in parts]
+        da = xr.concat(each, dim, coords="minimal", compat="override")
+        da[dim].attrs = dict(own[dim].attrs) if dim in own.coords else {}
+    scalars = {n: c for n, c in own.coords.items() if c.ndim == 0}
+    da = da.assign_coords({n: c for n, c in scalars.items() if n not in da.coords})
+    da = da.transpose(*_order(da, own, time))
+    da.attrs = kept_attrs(own, held.field.quantity)
+    if held.derived:
+        da.attrs = {
+            "standard_name": held.field.quantity,
+            "units": held.field.units,
+        }
+    else:
+        da.attrs["units"] = parts[0][1].attrs["units"]
+    return _in_chunks(da.rename(name), own, grid)
+
+
+def _order(da: xr.DataArray, own: xr.DataArray, time: str) -> list[str]:
+    mine = [str(d) for d in own.dims if d in da.dims]
+    rest = [str(d) for d in da.dims if d not in own.dims]
+    first = [d for d in rest if d == "member"]
+    new = [d for d in rest if d not in (*first, TIME)]
+    at = mine.index(time) + 1 if time in mine else 0
+    timeless = [TIME] if TIME in rest else []
+    return [*first, *timeless, *mine[:at], *new, *mine[at:]]
+
+
+def _in_chunks(da: xr.DataArray, own: xr.DataArray, grid: Grid) -> xr.DataArray:
+    """Cut latitudes and longitudes as the user does, where there are as many."""
+    if da.chunks is None or own.chunks is None:
+        return da
+    cut: Mapping[Any, tuple[int, ...]] = own.chunksizes
+    same = {d: cut[d] for d in grid.names if sum(cut[d]) == da.sizes.get(d)}
+    return da.chunk(same)
