@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from xatmo.errors import OptionError
-from xatmo.nets.multiformer_box import PERIODIC, BoxMultiformer, between_times
+from xatmo.nets.multiformer_box import PERIODIC, BoxMultiformer
+from xatmo.nets.multiformer_guess import between_times, from_around
 from xatmo.nets.multiformer_loss import crps_loss
 from xatmo.nets.multiformer_tokens import detokenize, token_info, tokenize
 
@@ -79,6 +80,36 @@ def test_the_guess_is_numpys_interpolation():
         if own.any():
             wanted = np.interp(np.arange(7), np.flatnonzero(own), x[b, c, own, i, j])
         np.testing.assert_allclose(got[b, c, :, i, j], wanted, atol=1e-5)
+
+
+def test_points_that_are_never_seen_are_guessed_from_those_around():
+    y = torch.linspace(0, 3, 24)
+    field = (y.sin()[:, None] + y.cos()).expand(1, 2, 3, 24, 24)
+    known = torch.ones(1, 2, 24, 24, dtype=torch.bool)
+    known[:, :, 6:18, 6:18] = False
+    got = from_around(torch.where(known[:, :, None], field, 1e6), known)
+    hole = ~known[:, :, None].expand_as(field)
+    torch.testing.assert_close(got[~hole], field[~hole], rtol=0, atol=0)
+    error = (got - field)[hole].square().mean().sqrt()
+    assert error < 0.8 * field[hole].std()
+    nothing = torch.zeros_like(known)
+    assert (from_around(field, nothing) == 0).all()
+    same = torch.full_like(field, 3.0)  # a constant is found again, in any hole
+    known = torch.rand(known.shape) < 0.05
+    torch.testing.assert_close(from_around(same, known), same)
+
+
+def test_the_guess_from_around_keeps_what_times_tell(box):
+    network = _network("around")
+    box["x"][:, :, -1] = torch.nan
+    box["x"][0, 0, :, 2:4, 3:7] = torch.nan
+    guess = detokenize(network.read(*_args(box)).guess["u"])
+    assert guess.isfinite().all()
+    torch.testing.assert_close(guess[1, :, -1], box["x"][1, :2, -2])
+    near = box["x"][0, 0, 0, 1:5, 2:8]
+    inside = guess[0, 0, 0, 2:4, 3:7]
+    assert inside.min() >= near[near.isfinite()].min()
+    assert inside.max() <= near[near.isfinite()].max()
 
 
 def test_tails_begin_near_the_guess(box):

@@ -120,6 +120,21 @@ class ClimaXEncoder(nn.Module):
         x = x + self._place(region) + self._ahead(lead, len(x))
         return self._through(x)
 
+    def embed(
+        self,
+        fields: Tensor,
+        lead: Tensor | float,
+        variables: Sequence[str] | None = None,
+    ) -> Tensor:
+        """Return a map of tokens; parameters as of :meth:`encode`.
+
+        Returns
+        -------
+        Tensor, shape (B, H / patch, W / patch, D)
+        """
+        shape = (fields.shape[2] // self.patch, fields.shape[3] // self.patch)
+        return self.encode(fields, lead, variables).unflatten(1, shape)
+
     def variable_weights(
         self,
         fields: Tensor,

@@ -16,11 +16,17 @@ from torch import Tensor
 
 from xatmo.nets.multiformer import Multiformer
 from xatmo.nets.multiformer_fields import INFO, FieldSpec, check_levels
+from xatmo.nets.multiformer_guess import between_times, from_around
 from xatmo.nets.multiformer_maps import attention_maps
 from xatmo.nets.multiformer_tail import MemberLinear
 from xatmo.nets.multiformer_tokens import detokenize, tokenize
 
-__all__ = ["PERIODIC", "BoxMultiformer", "Present", "Read", "between_times"]
+__all__ = [
+    "PERIODIC",
+    "BoxMultiformer",
+    "Present",
+    "Read",
+]
 
 PERIODIC = 11
 """Numbers that say when, where and how well known a token is, of our own networks."""
@@ -57,11 +63,12 @@ class BoxMultiformer(Multiformer):
         All cover the same box.
     level_numbers : mapping of str to sequence of float
         For each field the number that says which level is which.
-    guess : {"zero", "time"}
+    guess : {"zero", "time", "around"}
         What stands where nothing is known. As in published networks a zero, which is
-        the mean; or what lies between the times before and after, to which tails add
-        what they know better: a small network begins where plain methods end. Tokens
-        then say of each point whether it is known.
+        the mean; or what lies between the times before and after, and where there are
+        none perhaps what lies between the points around. To these tails add what they
+        know better: a small network begins where plain methods end. Tokens then say of
+        each point whether it is known.
     info : {"published", "periodic"}
         How tokens are told when and where they are: by eight plain numbers; or by
         sines and cosines of hour, day and place, the level, the spacing of the grid and
@@ -81,7 +88,7 @@ class BoxMultiformer(Multiformer):
         self,
         fields: Sequence[FieldSpec | Mapping[str, Any]],
         level_numbers: Mapping[str, Sequence[float]],
-        guess: Literal["zero", "time"] = "zero",
+        guess: Literal["zero", "time", "around"] = "zero",
         info: Literal["published", "periodic"] = "published",
         fractional_day: bool = False,
         **options: Any,
@@ -92,7 +99,7 @@ class BoxMultiformer(Multiformer):
         self.level_numbers = {n: tuple(map(float, v)) for n, v in level_numbers.items()}
         self.box = check_levels(self.fields, self.level_numbers)
         self.guess, self.info, self.fractional_day = guess, info, fractional_day
-        if guess == "time":
+        if guess != "zero":
             self._begin_with_guess()
 
     @torch.no_grad()
@@ -168,7 +175,7 @@ class BoxMultiformer(Multiformer):
         ``resolution`` may be one number for each box.
         """
         read = Read()
-        read.guess = {} if self.guess == "time" else None
+        read.guess = None if self.guess == "zero" else {}
         spacing = torch.as_tensor(resolution, dtype=x.dtype, device=x.device)
         spacing = spacing.expand(len(x))
         for name, spec, part in self._parts(x, present):
@@ -178,7 +185,7 @@ class BoxMultiformer(Multiformer):
             if read.guess is None:
                 read.tokens[name] = _tokens_of(known, spec)
             else:
-                guess = _tokens_of(between_times(known, seen), spec)
+                guess = _tokens_of(self._guessed(known, seen), spec)
                 read.guess[name] = guess
                 read.tokens[name] = torch.cat([guess, there], -1)
             share = there.flatten(5).mean(-1)
@@ -187,6 +194,11 @@ class BoxMultiformer(Multiformer):
             where = (when, latitude, longitude, spacing)
             read.info[name] = self._info(spec, numbers, share, *where)
         return read
+
+    def _guessed(self, x: Tensor, seen: Tensor) -> Tensor:
+        """Fill (B, C, T, Y, X) from the times around, and perhaps the points around."""
+        guess = between_times(x, seen)
+        return from_around(guess, seen.any(2)) if self.guess == "around" else guess
 
     def states(
         self,
@@ -339,52 +351,6 @@ class BoxMultiformer(Multiformer):
         ]
         wide = [numbers[i].expand(share.shape) for i in order]
         return torch.stack(wide, -1).flatten(1, 4)
-
-
-def between_times(x: Tensor, seen: Tensor) -> Tensor:
-    """Fill gaps from the times before and after, in proportion to how near these are.
-
-    Parameters
-    ----------
-    x : Tensor, shape (B, C, T, Y, X)
-        Zero where not seen.
-    seen : Tensor of bool, same shape
-
-    Returns
-    -------
-    Tensor
-        The nearest time before the first and after the last that is seen, and zero
-        where a point is never seen.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from xatmo.nets.multiformer_box import between_times
-    >>> x = torch.tensor([0.0, 1, 0, 0, 4, 0]).reshape(1, 1, 6, 1, 1)
-    >>> between_times(x, x > 0).flatten().tolist()
-    [1.0, 1.0, 2.0, 3.0, 4.0, 4.0]
-    """
-    before, age = _carried(x, seen)
-    after, rest = (part.flip(2) for part in _carried(x.flip(2), seen.flip(2)))
-    # Far more than any real distance where there is nothing on that side.
-    weight = rest / (age + rest).clamp(min=1.0)
-    return torch.where(seen, x, before * weight + after * (1 - weight))
-
-
-_NEVER = 1e6
-
-
-def _carried(x: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """The last value that was seen, and how many times ago."""
-    value = torch.zeros_like(x[:, :, 0])
-    age = torch.full_like(value, _NEVER)
-    values, ages = [], []
-    for x_t, seen_t in zip(x.unbind(2), seen.unbind(2), strict=True):
-        value = torch.where(seen_t, x_t, value)
-        age = torch.where(seen_t, 0.0, age + 1)
-        values.append(value)
-        ages.append(age)
-    return torch.stack(values, 2), torch.stack(ages, 2)
 
 
 def _tokens_of(part: Tensor, spec: FieldSpec) -> Tensor:
