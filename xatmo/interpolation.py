@@ -90,9 +90,12 @@ def interpolate_time(
 
     Examples
     --------
-    >>> six_hourly = daily.atmo.interpolate_time(freq="6h")  # doctest: +SKIP
-    >>> list(six_hourly)  # doctest: +SKIP
-    ['u10', 'v10', 'u10_spread', 'v10_spread']
+    >>> import xatmo
+    >>> ds = xatmo.open_sample()[["u", "v"]].isel(lat=slice(36, 60), lon=slice(24))
+    >>> twice_a_day = ds.isel(time=slice(0, 9, 2))
+    >>> six_hourly = twice_a_day.atmo.interpolate_time(freq="6h")
+    >>> six_hourly.sizes["time"], list(six_hourly)
+    (9, ['u', 'v', 'u_spread', 'v_spread'])
     """
     _check_spread(spread)
     found = load_model(model, capability="interpolate")

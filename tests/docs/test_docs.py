@@ -56,6 +56,7 @@ def _page(site: Path, name: str) -> str:
         "10_six_gaps",
         "11_spread_and_error",
         "12_global_mean_with_half_gone",
+        "13_a_fluid_in_a_minute",
     ],
 )
 def test_gallery_pages_have_a_figure(site, name):
@@ -76,7 +77,17 @@ def test_the_gallery_tells_nothing_about_this_machine(site):
 @pytest.mark.parametrize("kind", ["Dataset", "DataArray", "DataTree"])
 @pytest.mark.parametrize(
     "verb",
-    ["embed", "distance", "downscale", "infill", "predictability", "summary"],
+    [
+        "embed",
+        "distance",
+        "downscale",
+        "infill",
+        "forecast",
+        "interpolate_time",
+        "attention",
+        "predictability",
+        "summary",
+    ],
 )
 def test_accessor_pages(site, kind, verb):
     page = _page(site, f"reference/generated/xarray.{kind}.atmo.{verb}")

@@ -17,14 +17,17 @@ PAGES = [
     "docs/howto/normalization.md",
     "docs/howto/models.md",
     "docs/howto/import.md",
+    "docs/howto/climax.md",
     "docs/howto/evaluate.md",
     "docs/howto/metrics.md",
     *(["docs/howto/downscale.md"] if xatmo.list_models("downscale") else []),
     *(["docs/howto/infill.md"] if xatmo.list_models("infill") else []),
+    *(["docs/howto/forecast.md"] if xatmo.list_models("forecast") else []),
     "docs/howto/predictability.md",
     "docs/howto/loss.md",
     "docs/explanation/downscaling.md",
     "docs/explanation/infilling.md",
+    "docs/explanation/multiformer.md",
 ]
 
 
@@ -35,8 +38,9 @@ def test_python_blocks_run(run_page, page):
 
 def test_the_recipe_in_the_guide_is_a_recipe(page_blocks, tmp_path):
     blocks = (b.body for b in page_blocks("docs/howto/train.md") if b.kind == "toml")
-    path, finer, gaps = (tmp_path / f"{n}.toml" for n in ("mine", "finer", "gaps"))
-    for file, text in zip((path, finer, gaps), blocks, strict=True):
+    names = ("mine", "finer", "gaps", "multiformer-mine", "mine-u")
+    files = path, finer, gaps, boxes, alone = [tmp_path / f"{n}.toml" for n in names]
+    for file, text in zip(files, blocks, strict=True):
         file.write_text(text, "utf-8")
     recipe = read_recipe(path)
     assert recipe.name == "atmodist-mine"
@@ -54,3 +58,8 @@ def test_the_recipe_in_the_guide_is_a_recipe(page_blocks, tmp_path):
     assert filler.init_from == "infill-small"
     released = read_infill(ROOT / "train" / "infill" / "recipe.toml")
     assert filler.network == released.network
+    from xatmo.training.multiformer.recipe import read_recipe as read_multiformer
+
+    both, first = read_multiformer(boxes), read_multiformer(alone)
+    assert first.name in both.init_fields
+    assert build_network(both).box == build_network(first).box == (6, 24, 24)

@@ -12,6 +12,7 @@ from xatmo import errors
 from xatmo.engine import Call, Domain, Rollout, Windows, over_windows
 from xatmo.engine import windows as windows_module
 from xatmo.engine.boxes import predict, running, states
+from xatmo.engine.rollout import tails_at
 from xatmo.engine.tiles import cover, tiles_of
 from xatmo.engine.windows import cut_again
 
@@ -322,8 +323,18 @@ def test_each_member_goes_on_from_its_own_fields(model):
         np.testing.assert_allclose(out[0, :, :, 0], first[:, :, 0], atol=1e-6)
         for member in range(3):
             own = np.concatenate([x[0, :, 1:3], first[member], x[0, :, -1:]], 1)
-            then = _all(domain, own[None], longer[:, 1:], 1, loaded)[0, member]
+            tail = tails_at(1, 3)[member]
+            then = _all(domain, own[None], longer[:, 1:], 1, loaded)[0, tail]
             np.testing.assert_allclose(out[0, member, :, 1], then[:, 0], atol=1e-6)
+
+
+def test_another_tail_speaks_at_each_step():
+    """Else what is highest once would be so for ever."""
+    each = [tails_at(step, 16) for step in (4, 8, 12)]
+    for tails in each:
+        assert sorted(tails) == list(range(16))
+    assert len({tuple(tails) for tails in each}) == 3
+    np.testing.assert_array_equal(tails_at(4, 16), each[0])
 
 
 def test_only_steps_that_are_asked_for(model):

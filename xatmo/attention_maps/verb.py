@@ -131,9 +131,13 @@ def attention(
 
     Examples
     --------
-    >>> a = ds.atmo.attention(query=(50.0, 10.0))  # doctest: +SKIP
-    >>> a.sel(field_from="u").sum(["time_offset", "latitude", "longitude"])
-    ... # doctest: +SKIP
+    >>> import xatmo
+    >>> ds = xatmo.open_sample()[["u", "v"]].isel(time=slice(6))
+    >>> a = ds.atmo.attention(query=(50.0, 10.0))
+    >>> dict(a.sizes)
+    {'time': 1, 'field_from': 2, 'field_to': 2, 'time_offset': 3, 'lat': 4, 'lon': 4}
+    >>> a.sum(["time_offset", "lat", "lon"]).round(3).values.ravel().tolist()
+    [1.0, 1.0, 1.0, 1.0]
     """
     found = load_model(model, capability="attention")
     if found.card.box is None:

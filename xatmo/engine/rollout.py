@@ -12,7 +12,7 @@ from xatmo.engine import worker
 from xatmo.engine.boxes import Domain, predict, running
 from xatmo.engine.windows import Windows
 
-__all__ = ["Rollout"]
+__all__ = ["Rollout", "tails_at"]
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,11 @@ class Rollout:
     """Predict the times after windows, as many at once as the network does.
 
     What lies further ahead is predicted from what was predicted: each member goes on
-    from its own fields, and what its own tail says next is taken of the ensemble that
-    the network gives for them. So a further step costs as much as the first one times
-    the number of members.
+    from its own fields, and what one tail says next is taken of the ensemble that the
+    network gives for them. It is another tail at each step, by a fixed draw: the one
+    that is highest at a step is so at the next, and members would part as if errors
+    never changed their sign. A further step costs as much as the first one times the
+    number of members.
 
     Parameters
     ----------
@@ -76,9 +78,15 @@ class Rollout:
             again = np.repeat(when[None, begin : begin + length], len(past), 0)
             windows = _Ahead(past, self.ahead)
             members = np.empty_like(members)
+            tails = tails_at(begin, len(past))
 
-            def done(number: int, found: np.ndarray, to: Any = members) -> None:
-                to[number] = found[number]
+            def done(
+                number: int,
+                found: np.ndarray,
+                to: Any = members,
+                tails: np.ndarray = tails,
+            ) -> None:
+                to[number] = found[tails[number]]
 
             predict(self.domain, windows, again, self.ahead, done, model)
             self._take(members, begin, out)
@@ -100,6 +108,11 @@ class Rollout:
                 out[0, :, i] = part.mean(0)
                 # Of the population that the members are drawn from.
                 out[1, :, i] = part.std(0, ddof=1) if len(part) > 1 else np.nan
+
+
+def tails_at(begin: int, count: int) -> np.ndarray:
+    """Which tail speaks for each member in the step after ``begin`` times."""
+    return np.random.default_rng(begin).permutation(count)
 
 
 class _Ahead(Sequence[np.ndarray]):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from xatmo.nets.multiformer import Multiformer
 from xatmo.nets.multiformer_fields import INFO, FieldSpec, check_levels
-from xatmo.nets.multiformer_guess import between_times, from_around
+from xatmo.nets.multiformer_guess import between_times, from_both
 from xatmo.nets.multiformer_maps import attention_maps
 from xatmo.nets.multiformer_tail import MemberLinear
 from xatmo.nets.multiformer_tokens import detokenize, tokenize
@@ -65,10 +65,10 @@ class BoxMultiformer(Multiformer):
         For each field the number that says which level is which.
     guess : {"zero", "time", "around"}
         What stands where nothing is known. As in published networks a zero, which is
-        the mean; or what lies between the times before and after, and where there are
-        none perhaps what lies between the points around. To these tails add what they
-        know better: a small network begins where plain methods end. Tokens then say of
-        each point whether it is known.
+        the mean; or what lies between the times before and after, or between those
+        and the points around. To these tails add what they know better: a small
+        network begins where plain methods end. Tokens then say of each point whether
+        it is known.
     info : {"published", "periodic"}
         How tokens are told when and where they are: by eight plain numbers; or by
         sines and cosines of hour, day and place, the level, the spacing of the grid and
@@ -197,8 +197,7 @@ class BoxMultiformer(Multiformer):
 
     def _guessed(self, x: Tensor, seen: Tensor) -> Tensor:
         """Fill (B, C, T, Y, X) from the times around, and perhaps the points around."""
-        guess = between_times(x, seen)
-        return from_around(guess, seen.any(2)) if self.guess == "around" else guess
+        return from_both(x, seen) if self.guess == "around" else between_times(x, seen)
 
     def states(
         self,

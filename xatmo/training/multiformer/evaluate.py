@@ -21,6 +21,7 @@ from xatmo.fields import find_axes
 from xatmo.metrics import crps, crps_normal, mae, rmse, spread_error_ratio, spread_ratio
 from xatmo.training.infill.evaluate import EXAMPLE
 from xatmo.training.infill.evaluate import evaluate as evaluate_gaps
+from xatmo.training.multiformer.masked import PLAIN, masked_scores
 from xatmo.training.recipe import Source
 from xatmo.training.source import open_source, said
 from xatmo.zoo import Model, load_model
@@ -30,10 +31,9 @@ __all__ = ["EVERY", "EXAMPLE", "FAMILIES", "LEADS", "evaluate"]
 LEADS = ("6h", "12h", "18h", "24h")
 EVERY = (2, 4)
 """Of so many times one is kept, and the others are found again."""
-FAMILIES = ("blocks", "clouds", "centre_hole")
-PLAIN = ("climatology", "nearest", "interpolate", "biharmonic")
+FAMILIES = ("blocks", "clouds")
 _TIMES = 16
-_GAP_TIMES = 12
+_GAP_TIMES = 4
 
 
 def evaluate(
@@ -65,8 +65,8 @@ def evaluate(
     Returns
     -------
     dict
-        ``forecast`` and ``between``: lists of rows; ``gaps``: as of
-        :func:`xatmo.training.infill.evaluate.evaluate`; ready for JSON.
+        ``forecast``, ``between`` and ``masked``: lists of rows; ``gaps``: as of
+        :func:`xatmo.training.infill.evaluate.evaluate`, or None; ready for JSON.
 
     Raises
     ------
@@ -84,8 +84,34 @@ def evaluate(
     ds = ds[names].compute()
     time = str(find_axes(ds).time)
     rows = [*_ahead(ds, time, found, times or _TIMES, progress)]
+    # Boxes and gaps are of one level.
+    flat = all(len(list(_levels(ds[name], time))) == 1 for name in names)
+    gaps = _gaps(found, data, times, Path(folder), seed, progress) if flat else None
+    masked = masked_scores(found, data, Path(folder), seed=seed) if flat else []
+    card = found.card
+    return {
+        "model": f"{card.name} {card.version}",
+        "sha256": card.weights.sha256,
+        "data": [said(data)],
+        "seed": seed,
+        "forecast": rows,
+        "between": [*_between(ds, time, found, progress)],
+        "masked": masked,
+        "gaps": gaps,
+    }
+
+
+def _gaps(
+    model: Model,
+    data: Source,
+    times: int | None,
+    folder: Path,
+    seed: int,
+    progress: bool,
+) -> dict[str, Any]:
+    """Gaps in whole domains, each quantity by itself."""
     gaps = evaluate_gaps(
-        found,
+        model,
         data,
         methods=PLAIN,
         families=FAMILIES,
@@ -95,16 +121,7 @@ def evaluate(
         progress=progress,
     )
     gaps.pop(EXAMPLE)  # maps, which no figure here shows
-    card = found.card
-    return {
-        "model": f"{card.name} {card.version}",
-        "sha256": card.weights.sha256,
-        "data": [said(data)],
-        "seed": seed,
-        "forecast": rows,
-        "between": [*_between(ds, time, found, progress)],
-        "gaps": gaps,
-    }
+    return gaps
 
 
 def _names(ds: xr.Dataset, data: Source, model: Model) -> list[str]:

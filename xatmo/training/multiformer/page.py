@@ -7,12 +7,13 @@ from typing import Any
 
 from xatmo.training.infill.page import score_page as gaps_page
 from xatmo.training.modelpage import assembled, facts, markdown_table
+from xatmo.training.multiformer.masked import KINDS, PLAIN
 from xatmo.zoo import Card
 
 __all__ = ["model_page", "score_page", "short_scores", "verdicts"]
 
 _HONEST = (0.8, 1.25)
-_HOLE = "centre_hole"
+_HOLES = ("hole", "hole_day")
 _MUCH = 0.7  # of the error of a biharmonic surface, in a large hole
 
 
@@ -39,8 +40,13 @@ def score_page(scores: dict[str, Any]) -> str:
     parts.append(markdown_table(*_forecasts(scores["forecast"])))
     if scores["between"]:
         parts += ["#### Times between", markdown_table(*_betweens(scores["between"]))]
-    # The gaps' own heading names the same data again.
-    return "\n\n".join([*parts, gaps_page(scores["gaps"]).partition("\n\n")[2]])
+    if scores["masked"]:
+        parts += ["#### Hidden parts of boxes", _kinds_said(scores["masked"])]
+        parts.append(markdown_table(*_masked(scores["masked"])))
+    if scores["gaps"]:
+        # The gaps' own heading names the same data again.
+        parts.append(gaps_page(scores["gaps"]).partition("\n\n")[2])
+    return "\n\n".join(parts)
 
 
 def verdicts(scores: dict[str, Any]) -> Iterator[tuple[str, str, float, bool, float]]:
@@ -54,15 +60,20 @@ def verdicts(scores: dict[str, Any]) -> Iterator[tuple[str, str, float, bool, fl
         what = f"{_called(row)}, gaps of {row['hours']:g} h in time"
         ratio = row["rmse"] / row["linear"]
         yield what, "straight lines", ratio, ratio < 1, row["spread_error"]
+    for row in scores["masked"]:
+        what = f"{_called(row)}, {row['kind'].replace('_', ' of a ')} in boxes"
+        ratio = row["rmse"] / row["biharmonic"]
+        met = ratio <= (_MUCH if row["kind"] in _HOLES else 1)
+        yield what, "biharmonic", ratio, met, row["spread_error"]
     own = scores["model"].split()[0]
-    for table in scores["gaps"]["tables"]:
+    for table in scores["gaps"]["tables"] if scores["gaps"] else ():
         for family, methods in table["families"].items():
             rmse = methods[own].get("rmse")
             rival = methods.get("biharmonic", {}).get("rmse")
             if rmse is None or rival is None:
                 continue
             ratio = rmse / rival
-            met = ratio <= (_MUCH if family == _HOLE else 1)
+            met = ratio <= 1
             alone = ", one time alone" if table["kind"] == "single" else ""
             what = f"{table['quantity']}, {family}{alone}"
             honest = methods[own].get("spread_ratio", float("nan"))
@@ -82,7 +93,11 @@ def short_scores(scores: dict[str, Any]) -> dict[str, Any]:
     between: dict[str, Any] = {}
     for row in scores["between"]:
         between.setdefault(_key(row), {})[f"{row['hours']:g}h"] = short(row)
-    return {"data": scores["data"], "forecast": ahead, "between": between}
+    hidden: dict[str, Any] = {}
+    for row in scores["masked"]:
+        hidden.setdefault(_key(row), {})[row["kind"]] = short(row)
+    told = {"forecast": ahead, "between": between, "masked": hidden}
+    return {"data": scores["data"], **{k: v for k, v in told.items() if v}}
 
 
 def _key(row: Mapping[str, Any]) -> str:
@@ -145,7 +160,7 @@ def _reading(scores: dict[str, Any]) -> str:
         "## What it reaches, and what not\n\n"
         "The error of the ensemble's mean over that of the best plain method: of "
         "persistence and climatology for forecasts, straight lines for times between, "
-        f"a biharmonic surface for gaps, of which {_MUCH} is asked for in the hole. "
+        f"a biharmonic surface for gaps, of which {_MUCH} is asked for in holes. "
         f"The spread of the ensemble over its error should be {_HONEST[0]} to "
         f"{_HONEST[1]}.\n\n{markdown_table(heads, rows)}"
     )
@@ -160,11 +175,12 @@ def _how_measured(card: Card, recipe: str) -> str:
         "through the verbs, on whole domains, weighted by area. Forecasts start at "
         "times spread over the series; persistence is the state that they start from, "
         "the climatology the mean of each cell over the series itself, which favours "
-        "it. The CRPS is that of the ensemble, fair for its size; beside it the mean "
+        "it. The CRPS is that of the members as they are; beside it the mean "
         "absolute error of persistence, which is its CRPS. Times between others are "
         "found from every second and every fourth time of the longest stretch without "
-        "a gap. Gaps are those of `xatmo.testing.gaps`; each quantity is filled by "
-        "itself there. All numbers are in `scores.json`."
+        "a gap. Parts of boxes are hidden of boxes cut at random, as in training. Gaps "
+        "in whole domains are those of `xatmo.testing.gaps`, each quantity filled by "
+        "itself. All numbers are in `scores.json`."
     )
 
 
@@ -216,6 +232,26 @@ def _betweens(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[s
             _called(r),
             f"{r['hours']:g} h",
             *_three(r, keys, 2),
+            f"{r['spread_error']:.2f}",
+        ]
+        for r in rows
+    ]
+
+
+def _kinds_said(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What is hidden, in words."""
+    said = "; ".join(f"{kind.replace('_', ' of a ')}: {t}" for kind, t in KINDS.items())
+    return f"{rows[0]['boxes']} boxes of each kind. {said}."
+
+
+def _masked(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    heads = ["hidden", "variable", "RMSE", *PLAIN, "CRPS", "spread / error"]
+    keys = ("rmse", *PLAIN, "crps")
+    return heads, [
+        [
+            r["kind"].replace("_", " of a "),
+            _called(r),
+            *_three(r, keys, 1 + len(PLAIN)),
             f"{r['spread_error']:.2f}",
         ]
         for r in rows
