@@ -17,6 +17,7 @@ MODELS = (
     "downscale-winds",
     "downscale-winds-4deg",
     "infill-small",
+    "multiformer-small",
     "downscale-vortdiv",
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import xarray as xr
@@ -115,9 +116,19 @@ class AtmoAccessor:
         *,
         members: bool = True,
         level: Any = None,
+        variables: str | Sequence[str] | None = None,
+        steps: int | None = None,
     ) -> xr.Dataset:
-        """Forecast the fields, as an ensemble; see :func:`xatmo.forecast`."""
-        return forecast(self._obj, lead, model, members=members, level=level)
+        """Forecast the fields; see :func:`xatmo.forecast`."""
+        return forecast(
+            self._obj,
+            lead,
+            model,
+            members=members,
+            level=level,
+            variables=variables,
+            steps=steps,
+        )
 
     def interpolate_time(
         self,

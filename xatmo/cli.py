@@ -105,9 +105,11 @@ def add_models(commands: Commands) -> None:
     verify.set_defaults(handler=_verify_models)
 
     add = actions.add_parser(
-        "import", help="make a published AtmoRep model one of these"
+        "import", help="make a published AtmoRep or ClimaX model one of these"
     )
-    add.add_argument("path", metavar="DIR", help="folder id<ID>, or the archive")
+    add.add_argument(
+        "path", metavar="DIR", help="folder id<ID>, the archive, or *.ckpt"
+    )
     text = "folder of the original statistics; without it the user has to fit some"
     add.add_argument("--normalization", metavar="DIR", help=text)
     add.add_argument("--name", help="of the new model; atmorep-<ID> if none")

@@ -13,6 +13,7 @@ from xatmo.engine import Call, apply
 from xatmo.errors import OptionError
 from xatmo.fields import Fields, area_weights, cell_coordinates, restore
 from xatmo.fields.levels import describe_levels
+from xatmo.fieldsets import embed_fieldset
 from xatmo.matching import Prepared, card_level, prepare, warn_of
 from xatmo.options import get_options
 from xatmo.provenance import sign
@@ -106,6 +107,9 @@ def embed(
     if found.card.box is not None:
         said = {"layer": layer, "level": level, "reduce": reduce}
         return embed_boxes(obj, found, **said, history=history_of(obj))
+    if found.card.leads is not None:
+        said = {"layer": layer, "level": level, "reduce": reduce}
+        return embed_fieldset(obj, found, **said, history=history_of(obj))
     data = prepare(obj, model, capability="embed", level=level, warn=False)
     layer = check_layer(data.card, layer)
     warn_of(data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,22 +11,17 @@ import xarray as xr
 
 from xatmo.boxes import Boxes, card_step, hours_of, read_boxes
 from xatmo.boxes.filling import spread_attrs
+from xatmo.boxes.leads import LEAD, lead_hours, with_lead_times
 from xatmo.embedding import history_of
 from xatmo.engine import Rollout, over_windows
 from xatmo.errors import ModelNotFoundError, OptionError, TimeAxisError
-from xatmo.lags import as_hours
+from xatmo.fieldsets import forecast_fieldset
 from xatmo.provenance import sign
 from xatmo.zoo import Card, Model, list_models, load_model
 
 __all__ = ["forecast"]
 
-_LEAD = "lead_time"
-_VALID = "valid_time"
 _DIMS = ("channel", "latitude", "longitude")
-_START = {
-    "standard_name": "forecast_reference_time",
-    "long_name": "time that a forecast starts from",
-}
 
 
 def forecast(
@@ -36,6 +31,8 @@ def forecast(
     *,
     members: bool = True,
     level: Any = None,
+    variables: str | Sequence[str] | None = None,
+    steps: int | None = None,
 ) -> xr.Dataset:
     """Forecast atmospheric fields from the times before.
 
@@ -43,6 +40,10 @@ def forecast(
     asked for. The network was trained to fill in what is hidden of a box in space and
     time; here that is what has not happened yet. The members of its ensemble tell how
     sure it is.
+
+    Models with ``[leads]`` in their card, such as ClimaX, are another kind: they read
+    one time of the whole globe on a grid of their own, are told how far ahead to look,
+    and give one forecast for each lead time.
 
     Parameters
     ----------
@@ -53,15 +54,24 @@ def forecast(
         unless they are many: they count as unknown. Eager or lazy, in any chunks.
     lead : str, timedelta or list, optional
         How far to forecast: gives all multiples of the model's time step up to that; a
-        list gives those in it.
+        list gives those in it. Of a model with ``[leads]``, which needs no times on the
+        way: that lead time alone, or those in a list.
     model : str or Model, optional
         The default model for forecasts if not given.
     members : bool, optional
         Give all members. If False their mean, and their standard deviation under
-        ``<name>_spread``, which takes much less memory.
+        ``<name>_spread``, which takes much less memory. A model with ``[leads]`` has
+        neither.
     level : str, number or list, optional
         Which levels to use: ``"10 m"``, ``[850, 500]`` (hPa); all that both the data
         and the model have if not given.
+    variables : str or list of str, optional
+        Of a model with ``[leads]``: what is forecast of what the data hold, by the name
+        of the variable, that of the network (``"temperature_850"``) or the CF standard
+        name; all of it if not given.
+    steps : int, optional
+        Of a model with ``[leads]``: go on from the forecast itself so many times, by
+        ``lead`` each time; gives ``lead``, 2 ``lead``, ... Such errors add up.
 
     Returns
     -------
@@ -83,7 +93,15 @@ def forecast(
     xatmo.errors.TimeAxisError
         If the time step is another one, or there are too few times.
     xatmo.errors.OptionError
-        If ``lead`` is no multiple of the time step.
+        If ``lead`` is no multiple of the time step, there is no such variable, or an
+        argument is for models of the other kind.
+    xatmo.errors.ChunkError
+        If latitude or longitude is chunked, for a model with ``[leads]``.
+
+    Warns
+    -----
+    xatmo.errors.ExtrapolationWarning
+        Of levels and lead times that the model was not trained with.
 
     Notes
     -----
@@ -101,20 +119,39 @@ def forecast(
     Lessig, C. et al. (2023): AtmoRep: A stochastic model of atmosphere dynamics using
     large scale representation learning. https://arxiv.org/abs/2308.13280
 
+    Nguyen, T. et al. (2023): ClimaX: A foundation model for weather and climate.
+    https://arxiv.org/abs/2301.10343
+
     Examples
     --------
-    >>> fc = ds.atmo.forecast(lead="24h")  # doctest: +SKIP
-    >>> fc.u10.dims  # doctest: +SKIP
-    ('member', 'time', 'lead_time', 'latitude', 'longitude')
+    >>> import xatmo
+    >>> ds = xatmo.open_sample()[["u", "v"]].isel(lat=slice(36, 60), lon=slice(24))
+    >>> fc = ds.isel(time=slice(8)).atmo.forecast(lead="12h")
+    >>> dict(fc.u.sizes)
+    {'member': 16, 'time': 5, 'lead_time': 2, 'lat': 24, 'lon': 24}
+    >>> fc = ds.atmo.forecast(["1d", "3d"], "climax-5.625deg")  # doctest: +SKIP
+    >>> fc.t2m.dims  # doctest: +SKIP
+    ('time', 'lead_time', 'latitude', 'longitude')
     """
     _check_members(members)
     found = load_model(model, capability="forecast")
     card = found.card
+    if card.leads is not None:
+        return forecast_fieldset(
+            obj,
+            found,
+            lead,
+            variables=variables,
+            steps=steps,
+            level=level,
+            history=history_of(obj),
+        )
     if card.box is None:
         raise _no_way(card)
-    steps, ahead = _steps(lead, card)
+    _refuse(card, variables=variables, steps=steps)
+    reached, ahead = _steps(lead, card)
     boxes = read_boxes(obj, found, level=level)
-    rollout = Rollout(boxes.domain(), ahead, steps, members)
+    rollout = Rollout(boxes.domain(), ahead, reached, members)
     start = _starts(boxes, rollout)
     result = _run(boxes, rollout, start)
     return _dataset(boxes, rollout, start, result, obj, {"lead": lead, "level": level})
@@ -136,7 +173,7 @@ def _run(boxes: Boxes, rollout: Rollout, start: np.ndarray) -> xr.DataArray:
         rollout,
         rollout.shape,
     )
-    dims = (boxes.time, *boxes.batch, "member", "channel", _LEAD, *_DIMS[1:])
+    dims = (boxes.time, *boxes.batch, "member", "channel", LEAD, *_DIMS[1:])
     known = boxes.data.isel({boxes.time: start}).coords
     coords = {n: c for n, c in known.items() if not set(c.dims) & set(_DIMS)}
     coords |= {d: boxes.data[d] for d in ("latitude", "longitude")}
@@ -185,7 +222,7 @@ def _dataset(
 ) -> xr.Dataset:
     times = boxes.times.isel(start)
     months = xr.DataArray(
-        times.months(rollout.steps, boxes.step), dims=(boxes.time, _LEAD)
+        times.months(rollout.steps, boxes.step), dims=(boxes.time, LEAD)
     )
     result = result.transpose("member", ...)
     if rollout.members:
@@ -213,29 +250,16 @@ def _dataset(
 def _with_times(
     ds: xr.Dataset, boxes: Boxes, rollout: Rollout, start: np.ndarray
 ) -> xr.Dataset:
-    """Name times: when forecasts start, how far they reach and what they are for."""
-    hours = np.array(rollout.steps) * boxes.step
-    lead = (hours * 3600).round().astype("timedelta64[s]").astype("timedelta64[ns]")
-    said = {"standard_name": "forecast_period", "long_name": "time since the start"}
-    ds = ds.assign_coords({_LEAD: (_LEAD, lead, said)})
+    """Name times and members."""
+    if boxes.timeless:
+        ds = ds.isel({boxes.time: 0}, drop=True)
     if rollout.members:
         number = np.arange(rollout.domain.members)
         about = {"standard_name": "realization", "long_name": "member", "units": "1"}
         ds = ds.assign_coords(member=("member", number, about))
-    several = boxes.times.isel(start).after(rollout.steps, boxes.step)
-    valid = np.stack([np.asarray(index) for index in several], -1)
-    if boxes.timeless:
-        ds, valid = ds.isel({boxes.time: 0}, drop=True), valid[0]
-    name = boxes.times.name
-    if name == _VALID:
-        # What is left to be called so is another time.
-        ds, name = ds.drop_vars("time", errors="ignore").rename({name: "time"}), "time"
-    ds = ds.drop_vars(_VALID, errors="ignore")
-    if name in ds.coords and ds[name].dtype.kind in "MO":
-        ds = ds.assign_coords({name: ds[name].assign_attrs(_START)})
-    dims = (_LEAD,) if boxes.timeless else (name, _LEAD)
-    about = {"standard_name": "time", "long_name": "time that a forecast is for"}
-    return ds.assign_coords({_VALID: (dims, valid, about)})
+    hours = [step * boxes.step for step in rollout.steps]
+    times = boxes.times.isel(start)
+    return with_lead_times(ds, hours, times, timeless=boxes.timeless)
 
 
 # --- What cannot be asked for ---------------------------------------------------------
@@ -245,12 +269,7 @@ def _steps(lead: Any, card: Card) -> tuple[tuple[int, ...], int]:
     """Return the lead times in steps, ascending, and how many are forecast at once."""
     assert card.box is not None  # noqa: S101 - asked of such cards only
     single = isinstance(lead, str) or np.ndim(lead) == 0
-    hours = [_lead_hours(one) for one in ([lead] if single else list(lead))]
-    if not hours:
-        msg = "There is no lead time in the list."
-        raise OptionError(
-            msg, found=f"lead={lead!r}", needed="at least one", hint='lead="24h"'
-        )
+    hours = lead_hours(lead)
     step = hours_of(card)
     for one in hours:
         if one <= 0 or abs(one / step - round(one / step)) > 1e-6:
@@ -258,20 +277,6 @@ def _steps(lead: Any, card: Card) -> tuple[tuple[int, ...], int]:
     steps = sorted({round(one / step) for one in hours})
     steps = list(range(1, steps[-1] + 1)) if single else steps
     return tuple(steps), min(steps[-1], card.box.ahead)
-
-
-def _lead_hours(lead: Any) -> float:
-    try:
-        return as_hours(lead)
-    except OptionError as error:
-        msg = f"{lead!r} is no lead time."
-        raise OptionError(
-            msg,
-            found=f"lead={lead!r}",
-            needed="a length of time: text such as '24h', a timedelta, or a list of "
-            "them",
-            hint=error.hint.replace("lag=", "lead="),
-        ) from None
 
 
 def _no_multiple(hours: float, step: float, card: Card) -> OptionError:
@@ -301,12 +306,22 @@ def _check_members(members: Any) -> None:
     )
 
 
+def _refuse(card: Card, **arguments: Any) -> None:
+    """Refuse what is for models that are told the lead time."""
+    given = [key for key, value in arguments.items() if value is not None]
+    if given:
+        msg = f"{card.name} forecasts all fields and all times on the way at once."
+        hint = 'ds.atmo.forecast(lead="24h")[["u10"]], without it'
+        needed = "a model with [leads] in its card"
+        raise OptionError(msg, found=f"{given[0]}=", needed=needed, hint=hint)
+
+
 def _no_way(card: Card) -> ModelNotFoundError:
-    able = [c.name for c in list_models("forecast") if c.box is not None]
+    able = [c.name for c in list_models("forecast") if c.box or c.leads]
     msg = f"This version of xatmo cannot forecast with {card.name!r}."
     return ModelNotFoundError(
         msg,
-        found=f"architecture {card.architecture!r}, without a [box] in its card",
-        needed=f"a model of boxes: {', '.join(able) or 'there is none yet'}",
+        found=f"architecture {card.architecture!r}, without [box] or [leads]",
+        needed=f"a model with one of them: {', '.join(able) or 'there is none yet'}",
         hint=f"model={able[0]!r}" if able else "xatmo.list_models('forecast')",
     )

@@ -16,7 +16,7 @@ from xatmo.errors import GridError
 from xatmo.fields import Axes, Grid
 from xatmo.zoo import Card, list_models
 
-__all__ = ["grid_problem", "in_range", "spacing_range"]
+__all__ = ["grid_problem", "in_range", "regrid_call", "spacing_range"]
 
 # A grid is what its spacing says to within this share: 0.7 is not 0.703125.
 _TOLERANCE = 0.02
@@ -88,6 +88,36 @@ def spacing_range(spacing: Sequence[float]) -> tuple[float, float]:
     return fine * (1 - _TOLERANCE), coarse * (1 + _TOLERANCE)
 
 
+def regrid_call(
+    grid: Grid, axes: Axes, lines: tuple[str, str], counts: tuple[int, int]
+) -> str:
+    """Return the statements that regrid to latitudes and longitudes.
+
+    Parameters
+    ----------
+    grid : Grid
+    axes : Axes
+    lines : tuple of str
+        Code of the new latitudes and longitudes.
+    counts : tuple of int
+        How many they are.
+    """
+    names = (axes.latitude, axes.longitude)
+    new = {
+        name: name if name.lower() in known else min(known, key=len)
+        for name, known in zip(names, _SPHERE, strict=True)
+    }
+    ds = _in_order(grid)
+    renamed = {old: name for old, name in new.items() if old != name}
+    ds += f".rename({renamed})" if renamed else ""
+    rows, columns = lines
+    latitude, longitude = new.values()
+    return (
+        f"import xarray_regrid; ds = {ds}.regrid.{_method(grid, counts)}("
+        f"xr.Dataset(coords={{{latitude!r}: {rows}, {longitude!r}: {columns}}}))"
+    )
+
+
 def _what(grid: Grid, card: Card) -> str:
     """The first thing that is wrong; a grid that no call would make fit is small."""
     low, high = spacing_range(card.grid.spacing)
@@ -157,14 +187,6 @@ def _regrid(grid: Grid, axes: Axes, card: Card) -> str:
     counts = _target(grid, card)
     if counts is None:
         return "select a larger region"
-    names = (axes.latitude, axes.longitude)
-    new = {
-        name: name if name.lower() in known else min(known, key=len)
-        for name, known in zip(names, _SPHERE, strict=True)
-    }
-    ds = _in_order(grid)
-    renamed = {old: name for old, name in new.items() if old != name}
-    ds += f".rename({renamed})" if renamed else ""
     north, south = float(grid.latitude[0]), float(grid.latitude[-1])
     west, east = float(grid.longitude[0]), float(grid.longitude[-1])
     if grid.is_global:
@@ -174,11 +196,7 @@ def _regrid(grid: Grid, axes: Axes, card: Card) -> str:
     first, last = (south, north) if grid.lat_flipped else (north, south)
     rows = _line(first, last, counts[0])
     columns = _line(west, east, counts[1])
-    latitude, longitude = new.values()
-    return (
-        f"import xarray_regrid; ds = {ds}.regrid.{_method(grid, counts)}("
-        f"xr.Dataset(coords={{{latitude!r}: {rows}, {longitude!r}: {columns}}}))"
-    )
+    return regrid_call(grid, axes, (rows, columns), counts)
 
 
 def _line(first: float, last: float, count: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -26,6 +27,8 @@ __all__ = [
 ]
 
 Dates: TypeAlias = pd.DatetimeIndex | xr.CFTimeIndex
+
+_DAYS = re.compile(r"(?<=[\d\s])d(?![A-Za-z])")
 
 # What starts can be grouped by: dimension, labels in their order, and the place of the
 # label for each month from January on.
@@ -70,8 +73,10 @@ def as_hours(lag: Any) -> float:
     """
     written = isinstance(lag, str) and not _is_number(lag)
     if written or isinstance(lag, dt.timedelta | np.timedelta64):
+        # Small letters are what people write, and what pandas is giving up.
+        clean = _DAYS.sub("D", lag) if isinstance(lag, str) else lag
         try:
-            hours = pd.Timedelta(lag) / pd.Timedelta(hours=1)
+            hours = pd.Timedelta(clean) / pd.Timedelta(hours=1)
         except ValueError:
             hours = np.nan
         if np.isfinite(hours):

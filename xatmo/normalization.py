@@ -116,7 +116,7 @@ def fit_normalization(
     """
     found = load_model(model) if model else model_for(obj, None, capability="embed")
     card = found.card
-    if card.box is not None:
+    if card.fields:
         return _of_boxes(obj, card, level, by, local)
     if by is not None or local:
         raise _only_boxes(card, by)

@@ -158,6 +158,7 @@ def attention(
     *,
     radius: float | None = None,
     title: str | None = None,
+    fig: Figure | None = None,
     **style: Any,
 ) -> Figure:
     """Draw what a place attends to, on the globe as seen from above it.
@@ -175,6 +176,9 @@ def attention(
         Such that all tokens are seen if not given.
     title : str, optional
         Of the figure; says who asks if not given.
+    fig : matplotlib Figure, optional
+        To draw in, such as ``plt.figure(layout="constrained")``, which ``plt.show()``
+        shows; a new one, independent of pyplot, if not given.
     **style
         For the cells, such as ``cmap`` or ``clim=(0, 5)``, in per cent.
 
@@ -205,7 +209,7 @@ def attention(
         max(_PANEL * columns, 3.2) + 1.1,
         _PANEL * rows + 0.7 + 0.2 * text.count("\n"),
     )
-    fig = figure(figsize=size, layout="constrained")
+    fig = figure(figsize=size, layout="constrained") if fig is None else fig
     axes = fig.subplots(rows, columns, squeeze=False)
     style = {"clim": (0, np.nanmax(share)), "cmap": "viridis", **_CELLS, **style}
     for (row, column), ax in np.ndenumerate(axes):

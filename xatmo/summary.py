@@ -10,6 +10,7 @@ from xatmo.boxes import why_not as why_not_boxes
 from xatmo.errors import AtmoError
 from xatmo.fields import Found, Recognised, recognise
 from xatmo.fields.levels import describe_levels
+from xatmo.fieldsets import why_not as why_not_fieldset
 from xatmo.matching import why_not
 from xatmo.zoo import Card, list_models
 
@@ -82,6 +83,8 @@ def summarize(obj: Any) -> Summary:
 
 
 def _why_not(obj: Any, card: Card) -> AtmoError | None:
+    if card.leads is not None:
+        return why_not_fieldset(obj, card)
     return why_not(obj, card) if card.box is None else why_not_boxes(obj, card)
 
 

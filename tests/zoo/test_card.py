@@ -195,17 +195,75 @@ def _documented():
 
 
 def test_every_key_of_the_schema_is_in_the_docstring():
-    # Networks that read boxes have [[fields]] and [box] where others have the rest.
-    boxes = ("fields", "box")
+    # Networks with [[fields]] and [box], or [leads], have these where others have more.
+    fields = ("fields", "box", "leads")
     schema = _documented()
-    grids = {key: value for key, value in schema.items() if key not in boxes}
+    grids = {key: value for key, value in schema.items() if key not in fields}
     assert parse_card(grids).name == "atmodist-small-1deg"
     other = {k: v for k, v in schema.items() if k not in ("inputs", "levels")}
-    other = parse_card({**other, "normalization": {"kind": "zscore"}})
-    assert other.fields[0].levels[0].slot == 0
-    assert other.box.local == "local.safetensors"
+    other["normalization"] = {"kind": "zscore"}
+    told = parse_card({key: value for key, value in other.items() if key != "box"})
+    assert told.fields[0].levels[0].variable == "10m_u"
+    assert (told.leads.step, told.leads.longest) == ("6h", 162)
+    del other["leads"], other["fields"][0]["levels"][0]["variable"]
+    boxes = parse_card(other)
+    assert boxes.fields[0].levels[0].slot == 0
+    assert boxes.box.local == "local.safetensors"
     keys = [f.name for f in dataclasses.fields(card.Card) if f.name != "folder"]
     assert set(keys) == set(schema)
+
+
+# --- Networks that are told how far ahead to look -------------------------------------
+
+
+@pytest.fixture
+def lead_values(box_values):
+    """Contents of a valid card of such a network."""
+    contents = box_values(leads={"step": "6h", "shortest": 6, "longest": 162})
+    del contents["box"]
+    for field in contents["fields"]:
+        for level in field["levels"]:
+            level["variable"] = f"{field['name']}_{level['level'].replace(' ', '')}"
+    contents["grid"]["northward"] = True
+    return contents
+
+
+def test_a_card_with_leads_is_read_into_plain_values(lead_values):
+    card_ = parse_card(lead_values)
+    assert card_.box is None
+    assert (card_.leads.shortest, card_.leads.longest) == (6, 162)
+    assert card_.grid.northward
+    assert card_.fields[1].levels[0].variable == "t_850hPa"
+    assert parse_card(tomllib.loads(card_.to_toml())) == card_
+
+
+LEADS = [
+    (("box",), {"step": "6h", "ahead": 1}, r"(?s)'box'.*no \[box\] beside \[leads\]"),
+    (("leads", "step"), GONE, r"'leads\.step' is missing"),
+    (("leads", "step"), "6", r"(?s)'leads\.step'.*'6h'"),
+    (("leads", "longest"), 3, r"(?s)'leads\.longest'.*at least the shortest"),
+    (("leads", "steps"), 3, r"'leads\.steps' is not part"),
+    (("leads",), GONE, r"'fields\[0\]\.levels\[0\]\.variable' is not part|\[box\]"),
+    (
+        ("fields", 0, "levels", 0, "variable"),
+        GONE,
+        r"levels\[0\]\.variable' is missing",
+    ),
+    (("fields", 1, "levels", 0, "variable"), "u_10m", r"(?s)'fields'.*variable once"),
+    (("grid", "northward"), "yes", r"(?s)'grid\.northward'.*true or false"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "match"), LEADS)
+def test_a_slip_of_the_pen_in_a_card_with_leads(lead_values, path, value, match):
+    with pytest.raises(CardError, match=match):
+        parse_card(changed(lead_values, path, value))
+
+
+def test_leads_need_fields(values):
+    leads = {"step": "6h", "shortest": 6, "longest": 162}
+    with pytest.raises(CardError, match=r"since there is a \[leads\]"):
+        parse_card(values(leads=leads))
 
 
 # --- Networks that read boxes ---------------------------------------------------------

@@ -462,7 +462,8 @@ def remote(originals, server, tmp_path, monkeypatch):
     archive = tmp_path / "archive.tar.gz"
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(originals / "tiny1f" / "models" / "idtiny1f", "idtiny1f")
-    monkeypatch.setitem(published.PUBLISHED, "tiny1f", "for tests")
+    known = published.PUBLISHERS["atmorep-"].models
+    monkeypatch.setitem(known, "tiny1f", published.Known("for tests"))
     monkeypatch.setenv("XATMO_ATMOREP_URL", f"{server.url}/models/")
     content = archive.read_bytes()
     server.answers[PATH] = [server.body(content)]

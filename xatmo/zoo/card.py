@@ -30,14 +30,17 @@ The whole schema, with the optional keys marked; any other key is an error::
     log_std = [1.0]
     fitted = [1.0, 1.0]             # optional: measured on own data of that spacing
 
-    [[fields]]                      # in place of inputs and levels: networks that read
-                                    # boxes in space and time; in the network's order
+    [[fields]]                      # in place of inputs and levels, with [box] or with
+                                    # [leads]: networks that do without some of what
+                                    # they know; in the network's order
     name = "u"                      # what the network calls it
     quantity = "eastward_wind"      # CF standard name
     units = "m s-1"
     [[fields.levels]]
     level = "10 m"
-    slot = 0                        # which of the network's levels; some may share it
+    slot = 0                        # which of the field's levels; some may share it
+    variable = "10m_u"              # what the network calls it; with [leads], and only
+                                    # then
     trained = true                  # optional
     mean = [0.0]                    # optional: one number, or one for each calendar
     std = [1.0]                     # month; without it the user has to give them
@@ -53,16 +56,26 @@ The whole schema, with the optional keys marked; any other key is an error::
     halo = "global"                 # or the receptive radius in grid points
     latitude_limit = 60.0           # optional: trained up to this latitude, degrees
     gaussian = true                 # optional: Gaussian grids are read as well
+    northward = true                # optional: the network's rows go from south to
+                                    # north
 
     [time]                          # optional: networks that know time
     step = "6h"
     lags = [6, 12, 18]              # optional: classes of temporal distance, hours
 
-    [box]                           # with fields, and only then
+    [box]                           # with fields, and only then: networks that read
+                                    # boxes in space and time
     step = "6h"                     # between the times of a box
     ahead = 4                       # how many times are forecast at once
     local = "local.safetensors"     # optional: mean and std of places, beside the card
     local_sha256 = "64 hexadecimal digits"  # with it
+
+    [leads]                         # with fields, in place of [box]: networks that read
+                                    # one time, and are told how far ahead to look; the
+                                    # grid is patch and no other
+    step = "6h"                     # of what lead times in training are multiples
+    shortest = 6                    # lead times in training, hours
+    longest = 162
 
     [layers]                        # optional without "embed"
     names = ["block3", "block2"]    # what layer= accepts; the first is the default
@@ -120,6 +133,7 @@ __all__ = [
     "Infill",
     "Input",
     "Layers",
+    "Leads",
     "Level",
     "ModelKey",
     "Normalization",
@@ -169,7 +183,8 @@ class FieldLevel:
     """A level of a field: which of the network's it is, and its constants.
 
     ``mean`` and ``std`` hold one number, or one for each calendar month; None if the
-    release has no constants and the user has to give them.
+    release has no constants and the user has to give them. ``variable`` is what a
+    network that is told the lead time calls it.
     """
 
     level: str
@@ -177,11 +192,12 @@ class FieldLevel:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     trained: bool = True
+    variable: str | None = None
 
 
 @dataclass(frozen=True)
 class BoxField:
-    """A field of a network that reads boxes, by the network's name for it."""
+    """A field of a network that does without some, by the network's name for it."""
 
     name: str
     quantity: str
@@ -200,6 +216,15 @@ class Box:
     ahead: int
     local: str | None = None
     local_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class Leads:
+    """The lead times of training: multiples of a step, from one to another (hours)."""
+
+    step: str
+    shortest: int
+    longest: int
 
 
 @dataclass(frozen=True)
@@ -240,6 +265,7 @@ class Grid:
     halo: int | Literal["global"]
     latitude_limit: float | None = None
     gaussian: bool = False
+    northward: bool = False
 
 
 @dataclass(frozen=True)
@@ -330,6 +356,7 @@ class Card:
     infill: Infill | None = None
     fields: tuple[BoxField, ...] = ()
     box: Box | None = None
+    leads: Leads | None = None
     training: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = field(default=None, compare=False)

@@ -1,11 +1,11 @@
-"""The tables of a card that say what a network reads in boxes of space and time."""
+"""The tables of a card that say what a network knows, where it does without some."""
 
 from __future__ import annotations
 
-from xatmo.zoo.card import Box, BoxField, FieldLevel
+from xatmo.zoo.card import Box, BoxField, FieldLevel, Leads
 from xatmo.zoo.tables import FLAG, NUMBER, TEXT, Table, listed, number, pattern, whole
 
-__all__ = ["MONTHS", "box_of", "fields_of"]
+__all__ = ["MONTHS", "box_of", "fields_of", "leads_of"]
 
 MONTHS = 12
 
@@ -28,21 +28,28 @@ def fields_of(root: Table) -> tuple[BoxField, ...]:
             name=table.take("name", _NAME),
             quantity=table.take("quantity", TEXT),
             units=table.take("units", TEXT),
-            levels=_levels(table),
+            levels=_levels(table, leads="leads" in root.values),
         )
         for table in root.tables("fields")
     )
     if len({field.name for field in fields}) < len(fields):
         root.refuse("fields", "every name once")
+    variables = [lv.variable for f in fields for lv in f.levels if lv.variable]
+    if len(set(variables)) < len(variables):
+        root.refuse("fields", "every variable once")
     return fields
 
 
 def box_of(root: Table, fields: tuple[BoxField, ...]) -> Box | None:
-    """Read ``[box]``, which goes with ``[[fields]]``."""
+    """Read ``[box]``, which goes with ``[[fields]]`` unless ``[leads]`` does."""
     root.asked.add("box")
     if not fields:
         if "box" in root.values:
             root.lacks("fields", "tables, [[fields]], since there is a [box]")
+        return None
+    if "leads" in root.values:
+        if "box" in root.values:
+            root.refuse("box", "no [box] beside [leads]")
         return None
     with root.table("box") as table:
         local = table.take("local", _FILE, None)
@@ -54,7 +61,25 @@ def box_of(root: Table, fields: tuple[BoxField, ...]) -> Box | None:
         )
 
 
-def _levels(field: Table) -> tuple[FieldLevel, ...]:
+def leads_of(root: Table, fields: tuple[BoxField, ...]) -> Leads | None:
+    """Read ``[leads]``, which goes with ``[[fields]]`` in place of ``[box]``."""
+    root.asked.add("leads")
+    if "leads" not in root.values:
+        return None
+    if not fields:
+        root.lacks("fields", "tables, [[fields]], since there is a [leads]")
+    with root.table("leads") as table:
+        leads = Leads(
+            step=table.take("step", _STEP),
+            shortest=table.take("shortest", whole(least=1)),
+            longest=table.take("longest", whole(least=1)),
+        )
+        if leads.shortest > leads.longest:
+            table.refuse("longest", "at least the shortest")
+        return leads
+
+
+def _levels(field: Table, *, leads: bool) -> tuple[FieldLevel, ...]:
     levels = tuple(
         FieldLevel(
             level=table.take("level", TEXT),
@@ -62,6 +87,7 @@ def _levels(field: Table) -> tuple[FieldLevel, ...]:
             mean=table.take("mean", listed(NUMBER, least=1), None),
             std=table.take("std", listed(number(above=0), least=1), None),
             trained=table.take("trained", FLAG, default=True),
+            variable=table.take("variable", TEXT) if leads else None,
         )
         for table in field.tables("levels")
     )

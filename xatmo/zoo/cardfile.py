@@ -25,7 +25,7 @@ from xatmo.zoo.card import (
     Time,
     Weights,
 )
-from xatmo.zoo.cardfields import box_of, fields_of
+from xatmo.zoo.cardfields import box_of, fields_of, leads_of
 from xatmo.zoo.files import draft
 from xatmo.zoo.tables import (
     FLAG,
@@ -172,6 +172,7 @@ def parse_card(
         infill=_infill(root),
         fields=fields,
         box=box_of(root, fields),
+        leads=leads_of(root, fields),
         weights=_weights(root),
         training=root.free("training"),
         scores=root.free("scores"),
@@ -272,6 +273,7 @@ def _grid(root: Table) -> Grid:
             halo=table.take("halo", either(choice("global"), whole())),
             latitude_limit=table.take("latitude_limit", number(above=0, to=90), None),
             gaussian=table.take("gaussian", FLAG, default=False),
+            northward=table.take("northward", FLAG, default=False),
         )
 
 

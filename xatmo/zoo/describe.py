@@ -6,7 +6,7 @@ import html
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from xatmo.zoo.card import Box, BoxField, Card, Grid, Level
+from xatmo.zoo.card import Box, BoxField, Card, Grid, Leads, Level
 from xatmo.zoo.fetch import where
 
 __all__ = ["describe", "describe_html"]
@@ -44,6 +44,8 @@ def _rows(card: Card) -> Iterator[tuple[str, str]]:
     yield "grid", _grid(card.grid)
     if card.box is not None:
         yield "box", _box(card, card.box)
+    if card.leads is not None:
+        yield "leads", _leads(card.leads)
     if card.time is not None:
         yield "time step", card.time.step
         if card.time.lags:
@@ -95,6 +97,11 @@ def _box(card: Card, box: Box) -> str:
         return text
     times, rows, columns = (n * size for n, size in zip(*sizes[0], strict=True))
     return f"{times} {text}; {rows} x {columns} points"
+
+
+def _leads(leads: Leads) -> str:
+    trained = f"{leads.shortest} to {leads.longest} h"
+    return f"told how far ahead to look; trained with {trained}, every {leads.step}"
 
 
 def _grid(grid: Grid) -> str:

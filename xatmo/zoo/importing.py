@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,12 @@ from xatmo.zoo.imported import (
 from xatmo.zoo.importers.atmorep import Original, find_original, read_weights
 from xatmo.zoo.importers.atmorep_card import card_of_original
 from xatmo.zoo.importers.atmorep_normalization import read_statistics
+from xatmo.zoo.importers.climax import (
+    climax_from_original,
+    climax_options,
+    read_checkpoint,
+)
+from xatmo.zoo.importers.climax_card import card_of_climax
 from xatmo.zoo.importers.multiformer import (
     is_first_generation,
     multiformer_from_atmorep,
@@ -31,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["import_model", "unpack"]
 
 _HOW = "Imported from the published files"
+_CHECKPOINTS = (".ckpt", ".pt", ".pth")
 
 
 def import_model(
@@ -39,8 +47,10 @@ def import_model(
     normalization: str | os.PathLike[str] | None = None,
     name: str | None = None,
     epoch: int | None = None,
+    variables: Sequence[str] | None = None,
+    heads: int | None = None,
 ) -> Model:
-    """Make a published AtmoRep model one of this package.
+    """Make a published AtmoRep or ClimaX model one of this package.
 
     It is written once, as a folder with a card and safetensors weights, into
     ``imported`` in the cache folder (``XATMO_CACHE``), and is found by its name from
@@ -50,15 +60,22 @@ def import_model(
     ----------
     path : path
         The folder ``id<ID>`` of either generation of the original, one above it, or the
-        archive ``model_id<ID>.tar.gz``.
+        archive ``model_id<ID>.tar.gz``; or a checkpoint ``*.ckpt`` of ClimaX, of either
+        vintage.
     normalization : path, optional
         A folder with the original files of statistics. Of their years and months a
         climatology of months is made. Without them the model has no constants: see
-        :func:`xatmo.fit_normalization`.
+        :func:`xatmo.fit_normalization`. Of AtmoRep only; ClimaX takes those of ERA5.
     name : str, optional
-        ``atmorep-<ID>`` if not given.
+        ``atmorep-<ID>``, or ``climax-`` and the name of the file, if not given.
     epoch : int, optional
-        Which of several files of weights; the final or last one if not given.
+        Which of several files of weights; the final or last one if not given. Of
+        AtmoRep only.
+    variables : sequence of str, optional
+        Of ClimaX: what the network was trained with, in its order; the 48 variables of
+        the published ones if not given.
+    heads : int, optional
+        Of ClimaX: the heads of attention, 16 if not given.
 
     Returns
     -------
@@ -67,7 +84,8 @@ def import_model(
     Raises
     ------
     xatmo.errors.OptionError
-        If there is no such model, there are several, or another has this name.
+        If there is no such model, there are several, another has this name, or an
+        argument is not for such a model.
     xatmo.errors.WeightsError
         If files are damaged, are of a network that cannot be read, or hold code.
     xatmo.errors.DownloadError
@@ -79,14 +97,23 @@ def import_model(
     AtmoRep: A stochastic model of atmosphere dynamics using large scale representation
     learning. https://arxiv.org/abs/2308.13280
 
+    Nguyen, T., Brandstetter, J., Kapoor, A., Gupta, J. K. and Grover, A. (2023):
+    ClimaX: A foundation model for weather and climate.
+    https://arxiv.org/abs/2301.10343
+
     Examples
     --------
     >>> import xatmo
+    >>> model = xatmo.import_model("models/5.625deg.ckpt")  # doctest: +SKIP
     >>> model = xatmo.import_model("models/idwc5e2i3t")  # doctest: +SKIP
     >>> norm = xatmo.fit_normalization(ds, model, by="month")  # doctest: +SKIP
     >>> model = model.with_normalization(norm)  # doctest: +SKIP
     """
     file = Path(path).expanduser()
+    if file.suffix in _CHECKPOINTS:
+        _refuse(file, normalization=normalization, epoch=epoch)
+        return _imported_checkpoint(file, name, variables, heads)
+    _refuse(file, variables=variables, heads=heads)
     if file.is_file():
         with scratch_folder() as scratch:
             unpack(file, scratch)
@@ -154,6 +181,35 @@ def _imported(
     return Model(card, card.key())
 
 
+def _imported_checkpoint(
+    file: Path, name: str | None, variables: Sequence[str] | None, heads: int | None
+) -> Model:
+    """Import a checkpoint of ClimaX."""
+    import torch
+
+    from xatmo.nets.climax import ClimaX
+
+    theirs = read_checkpoint(file)
+    options = climax_options(theirs, variables, heads=16 if heads is None else heads)
+    with torch.device("meta"):
+        network = ClimaX(**options)
+    state = climax_from_original(theirs, network, variables)
+    _check_finite(state)
+    contents = card_of_climax(name or f"climax-{file.stem}", options)
+    card = place(NewModel(contents, state, {}, readme_of(contents, _HOW)))
+    return Model(card, card.key())
+
+
+def _refuse(file: Path, **arguments: Any) -> None:
+    """Refuse arguments that are for models of the other kind."""
+    given = [key for key, value in arguments.items() if value is not None]
+    if given:
+        msg = f"{given[0]}= says nothing of such a model."
+        needed = "epoch and normalization for AtmoRep; variables and heads for a *.ckpt"
+        hint = f"xatmo.import_model({str(file)!r})"
+        raise OptionError(msg, found=f"{given[0]}=, {file}", needed=needed, hint=hint)
+
+
 def _options(original: Original, first_generation: bool) -> dict[str, Any]:
     """Arguments of the network, with what it has to know of boxes."""
     try:
@@ -188,9 +244,13 @@ def _translated(
         found, hint = f"{error.problem} {error.found}", "download the model again"
         raise WeightsError(msg, found=found, needed=error.needed, hint=hint) from error
     state = multiformer_from_atmorep(theirs, network)
+    _check_finite(state)
+    return state
+
+
+def _check_finite(state: Mapping[str, Tensor]) -> None:
     broken = [key for key, tensor in state.items() if not tensor.isfinite().all()]
     if broken:
         msg = "Some weights are not finite numbers."
         needed, hint = "finite numbers", "download the model again"
         raise WeightsError(msg, found=broken[0], needed=needed, hint=hint)
-    return state

@@ -171,6 +171,53 @@ class Model:
 
         return derived(self, remove=remove, add=add, coupled=coupled, name=name)
 
+    def with_grid(self, rows: int, columns: int, *, name: str | None = None) -> Model:
+        """Return a model for another grid of the whole globe, of the same weights.
+
+        For models with ``[leads]`` in their card, such as ClimaX, which learn where
+        each patch of their grid is. What they know of places is interpolated, by cubic
+        convolution; patches have as many points as before, so that they cover less or
+        more of the Earth than those that the model was trained with. Regridding the
+        data to the model's own grid is the safer way.
+
+        The model is written once into ``imported`` in the cache folder
+        (``XATMO_CACHE``), where every process finds it by its name.
+
+        Parameters
+        ----------
+        rows, columns : int
+            Latitudes and longitudes: multiples of the points in a patch.
+        name : str, optional
+            Of the new model; made of this one's and the grid if not given.
+
+        Returns
+        -------
+        Model
+            This one, which is not changed, if it is for that grid already.
+
+        Raises
+        ------
+        xatmo.errors.GridError
+            If such a grid cannot be cut into patches.
+        xatmo.errors.OptionError
+            If the model reads any grid, or another model has this name.
+
+        References
+        ----------
+        Nguyen, T., Brandstetter, J., Kapoor, A., Gupta, J. K. and Grover, A. (2023):
+        ClimaX: A foundation model for weather and climate.
+        https://arxiv.org/abs/2301.10343
+
+        Examples
+        --------
+        >>> import xatmo
+        >>> model = xatmo.load_model("climax-5.625deg")  # doctest: +SKIP
+        >>> fine = model.with_grid(180, 360)  # doctest: +SKIP
+        """
+        from xatmo.zoo.regridded import regridded
+
+        return regridded(self, rows, columns, name=name)
+
     def has_constants(self, field: str, level: str) -> bool:
         """Whether there is something to normalise a field at a level with."""
         try:
@@ -195,8 +242,9 @@ def load_model(
     ----------
     name : str or Model, optional
         ``"name"`` or ``"name@version"``. Without it, the default model for the
-        capability. ``"atmorep-<ID>"`` is downloaded from its authors and imported when
-        it is first asked for: see :func:`xatmo.import_model`.
+        capability. ``"atmorep-<ID>"``, ``"climax-5.625deg"`` and
+        ``"climax-1.40625deg"`` are downloaded from their authors and imported when
+        they are first asked for: see :func:`xatmo.import_model`.
     capability : str, optional
         What the model has to be able to do: ``embed`` (assumed if neither is given),
         ``distance``, ``downscale``, ``infill``, ``forecast`` or ``attention``.
@@ -232,9 +280,9 @@ def _named(name: str) -> Card:
     try:
         return get_card(name)
     except ModelNotFoundError:
-        from xatmo.zoo.published import PREFIX, fetch_published
+        from xatmo.zoo.published import fetch_published, is_published
 
-        if not isinstance(name, str) or not name.startswith(PREFIX):
+        if not is_published(name):
             raise
         fetch_published(name.partition("@")[0])
         return get_card(name)

@@ -1,13 +1,15 @@
-"""Published AtmoRep models by their ids: fetched from their authors, imported once.
+"""Published models by their names: fetched from their authors, imported once.
 
-The authors publish no sums of their files. So the first download that makes a whole
-model is what later ones are compared with.
+The authors publish no sums of their files. So where no sum is known here, the first
+download that makes a whole model is what later ones are compared with.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +19,72 @@ from xatmo.zoo.files import draft, file_sha256
 from xatmo.zoo.importing import import_model
 from xatmo.zoo.registry import cards_of
 
-__all__ = ["PREFIX", "PUBLISHED", "fetch_published"]
+__all__ = ["PUBLISHERS", "Known", "Publisher", "fetch_published", "is_published"]
 
-PREFIX = "atmorep-"
-ATMOREP_URL = "https://datapub.fz-juelich.de/atmorep/models"
-"""Where the archives are; ``XATMO_ATMOREP_URL`` names another place."""
 
-PUBLISHED = {
+@dataclass(frozen=True)
+class Known:
+    """A model that is known to have been published.
+
+    Attributes
+    ----------
+    what : str
+        What it is of.
+    sha256 : str or None
+        Of its file, if the authors or somebody who is trusted has said it.
+    options : mapping
+        Arguments of :func:`xatmo.import_model` that the file does not tell.
+    """
+
+    what: str
+    sha256: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """Where models of one kind are published.
+
+    Attributes
+    ----------
+    title : str
+        What people call them.
+    url : str
+        The folder with the files.
+    variable : str
+        Of the environment: names another place.
+    folder : str
+        For the files, in the cache folder.
+    file, suffix : str
+        Of a model: what stands before and after its id.
+    models : dict of str to Known
+        By their ids.
+    """
+
+    title: str
+    url: str
+    variable: str
+    folder: str
+    file: str
+    suffix: str
+    models: dict[str, Known]
+
+    def address(self, known: str) -> str:
+        """Return the address of a model's file."""
+        base = os.environ.get(self.variable) or self.url
+        return f"{base.rstrip('/')}/{self.file}{known}{self.suffix}"
+
+    def path(self, known: str) -> Path:
+        """Return where the file is kept."""
+        home = cache_folder() / self.folder / known
+        return home / f"{self.file}{known}{self.suffix}"
+
+    def record(self, known: str) -> Path:
+        """Return where the sum of the first download is kept."""
+        return self.path(known).with_name(f"{self.file}{known}.json")
+
+
+_ATMOREP = {
     "4nvwbetz": "vorticity",
     "oxpycr7w": "divergence",
     "dys79lgw": "velocity_u",
@@ -46,7 +107,37 @@ PUBLISHED = {
     "599ioq5r": "total_precip, 2024",
     "wc5e2i3t": "six fields, 2024",
 }
-"""Ids that are known to have been published, and what they are of."""
+_CLIMAX = {
+    "5.625deg": "48 variables, trained on CMIP6 at 5.625°",
+    "1.40625deg": "48 variables, trained on CMIP6 at 1.40625°",
+}
+
+PUBLISHERS = {
+    "atmorep-": Publisher(
+        title="AtmoRep",
+        url="https://datapub.fz-juelich.de/atmorep/models",
+        variable="XATMO_ATMOREP_URL",
+        folder="atmorep",
+        file="model_id",
+        suffix=".tar.gz",
+        models={known: Known(what) for known, what in _ATMOREP.items()},
+    ),
+    "climax-": Publisher(
+        title="ClimaX",
+        url="https://huggingface.co/tungnd/climax/resolve/main",
+        variable="XATMO_CLIMAX_URL",
+        folder="climax",
+        file="",
+        suffix=".ckpt",
+        models={known: Known(what) for known, what in _CLIMAX.items()},
+    ),
+}
+"""What the names of published models begin with -> where they are."""
+
+
+def is_published(name: Any) -> bool:
+    """Whether a name begins like those of published models."""
+    return isinstance(name, str) and name.startswith(tuple(PUBLISHERS))
 
 
 def fetch_published(name: str) -> None:
@@ -55,63 +146,54 @@ def fetch_published(name: str) -> None:
     Parameters
     ----------
     name : str
-        ``atmorep-<ID>``.
+        Such as ``atmorep-<ID>``: see :data:`PUBLISHERS`.
 
     Raises
     ------
     xatmo.errors.ModelNotFoundError
         If no such id is known.
     xatmo.errors.DownloadError
-        If it cannot be fetched, or is another file than the first time.
+        If it cannot be fetched, or is another file than the first time, or than it is
+        known to be.
     xatmo.errors.WeightsError
-        If the archive is damaged, or is no model.
+        If the file is damaged, or is no model.
     """
-    known = name.removeprefix(PREFIX)
-    if known not in PUBLISHED:
-        raise _unknown(known)
-    archive = cache_folder() / "atmorep" / known / f"model_id{known}.tar.gz"
-    with cache_errors(archive), locked(archive):
+    prefix = next(start for start in PUBLISHERS if name.startswith(start))
+    publisher, known = PUBLISHERS[prefix], name.removeprefix(prefix)
+    if known not in publisher.models:
+        raise _unknown(publisher, prefix, known)
+    file = publisher.path(known)
+    with cache_errors(file), locked(file):
         if _is_imported(name):
             return
-        entry = _fetched(archive, known)
+        entry = _fetched(publisher, known)
         try:
-            import_model(archive, name=name)
+            import_model(file, name=name, **publisher.models[known].options)
         except WeightsError:
             # Nothing that was no model shall stand in the way of the next try.
-            archive.unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
             raise
-        with draft(_record(archive)) as unfinished:
+        with draft(publisher.record(known)) as unfinished:
             unfinished.write_text(json.dumps(entry, indent=1) + "\n", "utf-8")
 
 
-def _fetched(archive: Path, known: str) -> dict[str, Any]:
-    """Download an archive unless it is there; return what is to be known of it."""
-    base = os.environ.get("XATMO_ATMOREP_URL") or ATMOREP_URL
-    address = f"{base.rstrip('/')}/{archive.name}"
-    first = _remembered(archive)
-    if not archive.is_file() or first is None or _sha256(archive) != first:
-        download(address, archive)
-    found = _sha256(archive)
+def _fetched(publisher: Publisher, known: str) -> dict[str, Any]:
+    """Download a file unless it is there; return what is to be known of it."""
+    file, address = publisher.path(known), publisher.address(known)
+    record = publisher.record(known)
+    pinned = publisher.models[known].sha256
+    first = pinned or _remembered(record)
+    if not file.is_file() or first is None or _sha256(file) != first:
+        download(address, file)
+    found = _sha256(file)
     if first is not None and found != first:
-        archive.unlink()
-        msg = f"The file of the model {known!r} is another one than the first time."
-        raise DownloadError(
-            msg,
-            found=f"{address}: sha256 {found}",
-            needed=f"sha256 {first}, as in {_record(archive)}",
-            hint="ask the model's authors what has changed; if it is meant, delete "
-            f"{_record(archive)}",
-        )
-    return {"url": address, "sha256": found, "size": archive.stat().st_size}
+        file.unlink()
+        raise _another(known, f"{address}: sha256 {found}", first, record, pinned)
+    return {"url": address, "sha256": found, "size": file.stat().st_size}
 
 
-def _record(archive: Path) -> Path:
-    return archive.with_suffix("").with_suffix(".json")
-
-
-def _remembered(archive: Path) -> str | None:
+def _remembered(record: Path) -> str | None:
     """Return the sum of the first download, if there was one."""
-    record = _record(archive)
     try:
         return str(json.loads(record.read_text("utf-8"))["sha256"])
     except FileNotFoundError:
@@ -126,8 +208,8 @@ def _remembered(archive: Path) -> str | None:
         ) from error
 
 
-def _sha256(archive: Path) -> str:
-    return file_sha256(archive, afresh=True)
+def _sha256(file: Path) -> str:
+    return file_sha256(file, afresh=True)
 
 
 def _is_imported(name: str) -> bool:
@@ -137,12 +219,29 @@ def _is_imported(name: str) -> bool:
         return False
 
 
-def _unknown(known: str) -> ModelNotFoundError:
-    lines = "".join(f"\n    {PREFIX}{key}  {what}" for key, what in PUBLISHED.items())
-    msg = f"No published AtmoRep model is known by the id {known!r}."
+def _another(
+    known: str, found: str, first: str, record: Path, pinned: str | None
+) -> DownloadError:
+    hint = "ask the model's authors what has changed"
+    if pinned:
+        msg = f"The file of the model {known!r} is not the one that was published."
+        needed = f"sha256 {first}"
+    else:
+        msg = f"The file of the model {known!r} is another one than the first time."
+        needed = f"sha256 {first}, as in {record}"
+        hint += f"; if it is meant, delete {record}"
+    return DownloadError(msg, found=found, needed=needed, hint=hint)
+
+
+def _unknown(publisher: Publisher, prefix: str, known: str) -> ModelNotFoundError:
+    lines = "".join(
+        f"\n    {prefix}{key}  {one.what}" for key, one in publisher.models.items()
+    )
+    msg = f"No published {publisher.title} model is known by the id {known!r}."
+    what = "FOLDER" if publisher.suffix.endswith("gz") else f"FILE{publisher.suffix}"
     return ModelNotFoundError(
         msg,
         found=repr(known),
         needed=f"one of{lines}",
-        hint="xatmo models import FOLDER, for files that are here already",
+        hint=f"xatmo models import {what}, for files that are here already",
     )

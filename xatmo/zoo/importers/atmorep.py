@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xatmo.errors import OptionError, WeightsError
-from xatmo.zoo.importers.common import some
+from xatmo.zoo.importers.common import refused, some, unpickled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +30,6 @@ _WEIGHTS = re.compile(
 )
 # Published folders lie one or two below what an archive unpacks to.
 _DEPTHS = ("", "*/", "*/*/")
-_CODE = re.compile(r"GLOBAL ([\w.]+)")
 
 
 @dataclass(frozen=True)
@@ -186,32 +184,13 @@ def _check_parts(
 def _tensors(file: Path) -> dict[str, Tensor]:
     import torch
 
-    try:
-        # From the file itself as far as it is needed: these have gigabytes.
-        state = torch.load(
-            file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file)
-        )
-    except Exception as error:
-        # What torch says would tell to read it without care.
-        code = _CODE.search(str(error))
-        msg = f"{file} cannot be read as weights."
-        if code:
-            msg = f"{file} holds more than weights: it is refused."
-        found = f"a call of {code[1]}" if code else type(error).__name__
-        raise _unreadable(msg, found) from None
+    state = unpickled(file)
     if not isinstance(state, dict) or not all(
         isinstance(key, str) and isinstance(tensor, torch.Tensor)
         for key, tensor in state.items()
     ):
-        msg = f"{file} holds more than weights: it is refused."
-        raise _unreadable(msg, type(state).__name__)
+        raise refused(file, type(state).__name__)
     return dict(state)
-
-
-def _unreadable(msg: str, found: str) -> WeightsError:
-    needed = "tensors by name, as torch.save(network.state_dict(), file) writes them"
-    hint = "download the model again, from its authors"
-    return WeightsError(msg, found=found, needed=needed, hint=hint)
 
 
 def _not_one(folder: Path, found: list[tuple[Path, str]]) -> OptionError:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from xatmo.errors import WeightsError
-from xatmo.zoo.importers.common import some
+from xatmo.zoo.importers.common import refused, some, unpickled
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from xatmo.nets.climax import ClimaX
 
-__all__ = ["climax_from_original", "climax_options"]
+__all__ = ["climax_from_original", "climax_options", "read_checkpoint"]
 
 _Sizes: TypeAlias = "Mapping[str, Tensor | Sequence[int]]"
 
@@ -154,6 +155,26 @@ def climax_from_original(
     own |= _head(found, network, names)
     found.refuse_the_rest()
     return own
+
+
+def read_checkpoint(file: Path) -> dict[str, Tensor]:
+    """Read the weights in a checkpoint; nothing that it holds is run.
+
+    Raises
+    ------
+    xatmo.errors.WeightsError
+        If the file is absent, is damaged, would run code, or has no weights.
+    """
+    import torch
+
+    content = unpickled(file)
+    state = content.get("state_dict", content) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not all(
+        isinstance(key, str) and isinstance(tensor, torch.Tensor)
+        for key, tensor in state.items()
+    ):
+        raise refused(file, type(state).__name__)
+    return dict(state)
 
 
 class _Original:

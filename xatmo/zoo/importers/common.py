@@ -1,14 +1,63 @@
-"""What the importers share: TensorFlow's array layout, and its refusals."""
+"""What the importers share: files of torch, TensorFlow's array layout, refusals."""
 
 from __future__ import annotations
 
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from xatmo.errors import WeightsError
 
-__all__ = ["check_names", "check_shape", "original_shape", "some", "to_torch_layout"]
+__all__ = [
+    "check_names",
+    "check_shape",
+    "original_shape",
+    "refused",
+    "some",
+    "to_torch_layout",
+    "unpickled",
+]
+
+_CODE = re.compile(r"GLOBAL ([\w.]+)")
+
+
+def unpickled(file: Path) -> Any:
+    """Read a file of torch, in which nothing but tensors and plain values may be.
+
+    Raises
+    ------
+    xatmo.errors.WeightsError
+        If the file is damaged, or would run code.
+    """
+    import torch
+
+    try:
+        # From the file itself as far as it is needed: some have gigabytes.
+        return torch.load(
+            file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file)
+        )
+    except Exception as error:
+        # What torch says would tell to read it without care.
+        code = _CODE.search(str(error))
+        if code:
+            raise refused(file, f"a call of {code[1]}") from None
+        msg = f"{file} cannot be read as weights."
+        raise _no_weights(msg, type(error).__name__) from None
+
+
+def refused(file: Path, found: str) -> WeightsError:
+    """Return the error for a file that holds more than weights."""
+    return _no_weights(f"{file} holds more than weights: it is refused.", found)
+
+
+def _no_weights(msg: str, found: str) -> WeightsError:
+    needed = "tensors by name, as torch.save(network.state_dict(), file) writes them"
+    hint = "download the model again, from its authors"
+    return WeightsError(msg, found=found, needed=needed, hint=hint)
 
 
 def original_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
