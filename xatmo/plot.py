@@ -323,7 +323,8 @@ def _who_asks(da: xr.DataArray, globe: Globe) -> list[str]:
     known = [da[n] for n in ("field_from", "level_from") if n in da.coords]
     who = " at ".join(str(c.values) for c in known)
     y, x = globe.latitude, (globe.longitude + 180) % 360 - 180
-    where = f"{abs(y):g}°{'N' if y >= 0 else 'S'} {abs(x):g}°{'E' if x >= 0 else 'W'}"
+    ns, ew = "N" if y >= 0 else "S", "E" if x >= 0 else "W"
+    where = f"{round(abs(y), 2):g}°{ns} {round(abs(x), 2):g}°{ew}"
     dates = [c for c in da.coords.values() if c.ndim == 0 and c.dtype.kind == "M"]
     when = [np.datetime_as_string(c.values, unit="m") for c in dates[:1]]
     said = [f"{who or 'attention'} at {where}", *when]
