@@ -188,6 +188,19 @@ def test_a_single_panel_half_a_globe_and_a_style():
     assert _cells(ax).get_clim() == (0, 9)
 
 
+def test_attention_in_a_figure_of_the_caller():
+    a = _attention()
+    mine = xatmo.plot.figure(figsize=(6, 4), layout="constrained")
+    assert xatmo.plot.attention(a, fig=mine) is mine
+    assert len(_panels(mine)) == len(_panels(xatmo.plot.attention(a)))
+    assert mine.get_size_inches().tolist() == [6, 4]
+
+
+def test_the_title_rounds_the_place():
+    a = _attention().assign_coords(query_latitude=45.698693877701785)
+    assert " at 45.7°N" in xatmo.plot.attention(a).get_suptitle()
+
+
 def test_of_the_verb_itself(make_box_model):
     model = make_box_model()
     ds = synthetic_winds(5).chunk(time=1)

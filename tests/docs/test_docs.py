@@ -56,6 +56,9 @@ def _page(site: Path, name: str) -> str:
         "10_six_gaps",
         "11_spread_and_error",
         "12_global_mean_with_half_gone",
+        "14_ensemble_fan",
+        "15_attention_in_a_storm",
+        "16_add_a_field",
         "13_a_fluid_in_a_minute",
     ],
 )
