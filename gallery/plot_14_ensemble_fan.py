@@ -47,8 +47,8 @@ print(dict(ds.sizes))
 # rolled out: each member goes on from its own fields. It was never trained for that,
 # and it takes longer than the first day by the number of members.
 #
-# It knows five fields at three heights. These data hold two fields at one of them; the
-# result says so, and what is left out costs skill.
+# It knows two winds at three heights. These data hold them at one; the result says so,
+# and what is left out costs skill.
 now = np.datetime64(start)
 before = ds.sel(time=slice(now - np.timedelta64(6, "h"), now))
 fan = before.atmo.forecast("48h").isel(time=0)

@@ -251,6 +251,11 @@ def _box_model(
     for parameter in built.parameters():
         if not parameter.any():  # what begins at zero would say nothing
             torch.nn.init.normal_(parameter, std=0.05)
+    # Weights of another module's model with other boxes: never the same file, since
+    # what a process has loaded is known by name and sha256.
+    with torch.no_grad():
+        number = int("".join(filter(str.isdigit, folder.name)) or 0)
+        next(built.parameters()).view(-1)[0] += 1e-6 * number
     file = folder / name / "weights.safetensors"
     sha256 = save_state(built, file)
     months = np.arange(12.0) if monthly else np.zeros(1)

@@ -142,7 +142,8 @@ def facts(card: Card) -> str:
     inputs = ", ".join(f"`{i.quantity}` ({i.units})" for i in card.inputs)
     if any("vorticity" in i.quantity for i in card.inputs):
         inputs += "; derived from winds where absent"
-    inputs = inputs or "any quantity at any level, each on its own"
+    if not card.fields:  # which have a table of their own
+        inputs = inputs or "any quantity at any level, each on its own"
     levels = f"trained at {trained}" if trained else ""
     if measured:
         levels += f"; normalisation only at {measured} (a warning says so)"

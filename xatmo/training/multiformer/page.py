@@ -147,14 +147,14 @@ def _reading(scores: dict[str, Any]) -> str:
     """Whether the model is better than plain methods, before the numbers."""
     rows, misses = [], []
     for told in scores.values():
-        title = "; ".join(told["data"])
+        data = shown = "; ".join(told["data"])
         for what, rival, ratio, met, honest in verdicts(told):
-            rows.append([title, what, rival, f"{ratio:.2f}", f"{honest:.2f}"])
+            rows.append([shown, what, rival, f"{ratio:.2f}", f"{honest:.2f}"])
             if not met:
-                misses.append(f"{title}, {what}: {ratio:.2f} of {rival}")
+                misses.append(f"{data}, {what}: {ratio:.2f} of {rival}")
             if not _HONEST[0] <= honest <= _HONEST[1]:
-                misses.append(f"{title}, {what}: spread over error {honest:.2f}")
-            title = "" if rows[-1][0] else title
+                misses.append(f"{data}, {what}: spread over error {honest:.2f}")
+            shown = ""
     heads = ["data", "what", "rival", "RMSE / its RMSE", "spread / error"]
     text = (
         "## What it reaches, and what not\n\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ __all__ = [
     "Optimizer",
     "Scaling",
     "read_recipe",
+    "released_part",
 ]
 
 
@@ -178,6 +179,8 @@ class MultiformerRecipe:
     """Begin with the weights of a run below the same ``--out``, or a released model."""
     init_fields: tuple[str, ...] = ()
     """Runs or models whose fields are coupled here: couplings begin at zero."""
+    release_fields: tuple[str, ...] = ()
+    """Fields that are released, with their couplings; all if not given."""
     half_precision: bool = False
     """Write the released weights in 16 bits, into a file of half the size."""
     card: Mapping[str, Any] = field(default_factory=dict)
@@ -200,6 +203,35 @@ class MultiformerRecipe:
             needed=f"those of [[fields]]: {said}",
             hint="name the same fields, each with as many levels as slots",
         )
+
+
+def released_part(recipe: MultiformerRecipe) -> MultiformerRecipe:
+    """Return the recipe of what is released: that of some of the fields, perhaps."""
+    kept = recipe.release_fields or tuple(f.name for f in recipe.fields)
+    fields = tuple(f for f in recipe.fields if f.name in kept)
+    quantities = {f.quantity for f in fields}
+
+    def some(sources: tuple[Source, ...]) -> tuple[Source, ...]:
+        wanted = [[q for q in s.quantities if q in quantities] for s in sources]
+        pairs = zip(sources, wanted, strict=True)
+        return tuple(
+            replace(s, quantities=tuple(q)) for s, q in pairs if q or not s.quantities
+        )
+
+    built = [
+        {**f, "sources": [s for s in f["sources"] if s in kept]}
+        for f in recipe.network["fields"]
+        if f["name"] in kept
+    ]
+    numbers = {k: v for k, v in recipe.network["level_numbers"].items() if k in kept}
+    return replace(
+        recipe,
+        fields=fields,
+        network={**recipe.network, "fields": built, "level_numbers": numbers},
+        train=some(recipe.train),
+        calibration=some(recipe.calibration),
+        evaluation=some(recipe.evaluation),
+    )
 
 
 def read_recipe(path: str | Path) -> MultiformerRecipe:

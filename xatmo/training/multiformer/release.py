@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from xatmo.fields.names import canonical_units
+from xatmo.nets.multiformer_fields import FieldSpec
+from xatmo.nets.multiformer_surgery import couple
 from xatmo.training.checkpoints import check_unchanged
 from xatmo.training.logs import write_curve
 from xatmo.training.multiformer.calibrate import calibrate
@@ -21,7 +23,11 @@ from xatmo.training.multiformer.constants import (
 from xatmo.training.multiformer.evaluate import evaluate
 from xatmo.training.multiformer.figures import save_figures, save_learning
 from xatmo.training.multiformer.page import model_page, short_scores
-from xatmo.training.multiformer.recipe import MultiformerRecipe, read_recipe
+from xatmo.training.multiformer.recipe import (
+    MultiformerRecipe,
+    read_recipe,
+    released_part,
+)
 from xatmo.training.multiformer.run import prepared, sampler_of
 from xatmo.training.release import drafts, head_of, last_checkpoint, saved
 from xatmo.training.rescore import Telling, keyed, publish, rescored, write_scores
@@ -131,8 +137,10 @@ def draft_model(recipe_path: str | Path, out: str | Path = "runs") -> Model:
     constants = fit_constants(recipe, recipe.train, stores)
     told = table_of(constants)
     check_unchanged(recipe, told, run, "make a model of the recipe that was trained")
+    state = network_state(checkpoint)
+    recipe, whole = released_part(recipe), recipe
     network: Any = build_network(recipe)
-    network.load_state_dict(network_state(checkpoint))
+    network.load_state_dict(_part_of(state, whole, recipe))
     if recipe.calibration:
         kept = prepared(recipe, recipe.calibration, run)
         sampler = sampler_of(recipe, recipe.calibration, kept, constants, plain=True)
@@ -144,6 +152,18 @@ def draft_model(recipe_path: str | Path, out: str | Path = "runs") -> Model:
     card["weights"] = saved(network, folder / "weights.safetensors", card)
     written = write_card(folder / "card.toml", card)
     return Model(written, written.key())
+
+
+def _part_of(
+    state: dict[str, Any], whole: MultiformerRecipe, part: MultiformerRecipe
+) -> dict[str, Any]:
+    """Return the weights of the fields that are released."""
+    before, after = (
+        [FieldSpec.of(field) for field in recipe.network["fields"]]
+        for recipe in (whole, part)
+    )
+    keys = {"encoder_heads", "coupling_heads"} & set(whole.network)
+    return couple(state, before, after, **{k: int(whole.network[k]) for k in keys})
 
 
 def _card(
