@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,12 @@ from xatmo.training.multiformer.calibrate import spread_factors, widen
 from xatmo.training.multiformer.constants import fit_constants
 from xatmo.training.multiformer.masking import KINDS, hide
 from xatmo.training.multiformer.recipe import Masking, read_recipe
+from xatmo.training.multiformer.release import release
 from xatmo.training.multiformer.run import begin, prepared, sampler_of
 from xatmo.training.multiformer.sampling import present_of, when
 from xatmo.training.run import build_network, initial_state, network_state, train
+from xatmo.zoo import read_card
+from xatmo.zoo.registry import also_in
 
 RECIPES = sorted((Path(__file__).parents[2] / "train" / "multiformer").glob("*.toml"))
 
@@ -401,6 +405,51 @@ def test_the_factor_makes_spread_and_error_alike(job):
     for name, factor in after.items():
         limited = before[name] in (0.5, 2.0)
         assert limited or factor == pytest.approx(1.0, abs=1e-3)
+
+
+# --- Release --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def released(files, coupled):
+    """One field of two is released, and scored where both are."""
+    head = 'release_fields = ["u"]\nhalf_precision = true'
+    path = coupled.parent / "released.toml"
+    text = coupled.read_text().replace(
+        'task = "multiformer"', f'task = "multiformer"\n{head}'
+    )
+    both = "".join(
+        f"""
+[[data.{part}]]
+path = "{files / "low.nc"}"
+quantities = {BOTH}
+start = "2020-01-{day}"
+"""
+        for part, day in (("calibration", "06"), ("evaluation", "03"))
+    )
+    path.write_text(text.replace("[card]", f"{both}[card]", 1))
+    runs = coupled.parent / "runs"
+    return release(path, out=runs, models=coupled.parent / "models", times=1)
+
+
+def test_some_fields_are_released(released, files, coupled):
+    card = read_card(released)
+    assert [field.name for field in card.fields] == ["u"]
+    assert card.box.ahead == 2
+    assert {lv.level for lv in card.fields[0].levels} == {"10 m", "850 hPa"}
+    page = (released / "README.md").read_text()
+    assert "any quantity at any level" not in page
+    assert "Hidden parts of boxes" in page
+    scores = json.loads((released / "scores.json").read_text())["low"]
+    assert {row["lead"] for row in scores["forecast"]} == {"6h", "12h", "18h", "24h"}
+    assert {row["hours"] for row in scores["between"]} == {12.0}
+    assert {row["kind"] for row in scores["masked"]} == {"tokens", "hole", "hole_day"}
+    assert all(row["rmse"] > 0 and row["crps"] > 0 for row in scores["masked"])
+    with also_in(released.parent):
+        ds = xr.open_dataset(files / "low.nc").isel(time=slice(6))
+        fc = ds.atmo.forecast("6h", "tiny-boxes")
+    assert np.isfinite(fc.u10).all()
+    assert "v10" not in fc
 
 
 # --- Recipes --------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 from tqdm import tqdm
 
-from xatmo.errors import OptionError
+from xatmo.errors import OptionError, TimeAxisError
 from xatmo.fields import find_axes
 from xatmo.metrics import crps, crps_normal, mae, rmse, spread_error_ratio, spread_ratio
 from xatmo.training.infill.evaluate import EXAMPLE
@@ -133,7 +133,8 @@ def _names(ds: xr.Dataset, data: Source, model: Model) -> list[str]:
     """Return the variables that are scored."""
     from xatmo.fields import find_quantities
 
-    wanted = data.quantities or [f.quantity for f in model.card.fields]
+    able = [field.quantity for field in model.card.fields]
+    wanted = [q for q in data.quantities or able if q in able]
     found = find_quantities(ds)
     return [f.name for q in wanted for f in found.get(q, ())]
 
@@ -246,7 +247,10 @@ def _between(
         if kept.sizes[time] < 3:
             continue
         step = pd.Timedelta(model.card.box.step)  # type: ignore[union-attr]
-        found = xatmo.interpolate_time(kept, step, model)
+        try:
+            found = xatmo.interpolate_time(kept, step, model)
+        except TimeAxisError:  # times that are farther apart than a box is long
+            continue
         last = kept.indexes[time][-1]
         truth = whole.sel({time: slice(None, last)})
         new = np.flatnonzero(np.arange(truth.sizes[time]) % every)

@@ -83,7 +83,8 @@ def _sampler(model: Model, data: Source, folder: Path, seed: int) -> BoxSampler:
             tuple(lv.level for lv in field.levels if lv.slot == n) for n in range(count)
         ]
         fields.append(Field(field.name, field.quantity, tuple(slots)))
-    wanted = data.quantities or tuple(field.quantity for field in fields)
+    able = tuple(field.quantity for field in fields)
+    wanted = tuple(q for q in data.quantities or able if q in able)
     source = replace(data, quantities=wanted)
     path = prepare_source(source, wanted, folder)
     stores = open_stores([path], _CACHE_MB)

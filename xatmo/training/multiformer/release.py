@@ -109,7 +109,7 @@ def scores_of(
     with drafts([model]):
         return {
             key: evaluate(model, source, times=times, folder=folder, progress=progress)
-            for key, source in keyed(recipe.evaluation)
+            for key, source in keyed(released_part(recipe).evaluation)
         }
 
 
