@@ -18,10 +18,19 @@ import numpy as np
 
 from xatmo.engine import worker
 from xatmo.engine.batch import Call, in_batches
-from xatmo.engine.tiles import Cover, Tile, cover, tiles_of
+from xatmo.engine.tiles import Cover, Place, Tile, cover, places_of, tiles_of
 from xatmo.errors import MissingValuesError
 
-__all__ = ["Domain", "ask", "predict", "running", "states"]
+__all__ = [
+    "Domain",
+    "Reader",
+    "Work",
+    "ask",
+    "predict",
+    "running",
+    "spread_of",
+    "states",
+]
 
 # Points of the boxes of one forward pass, of all channels and times; boxes at least.
 # Measured on a CPU with a network of 5 million weights: one box at a time takes 1.6 (15
@@ -153,13 +162,13 @@ def predict(
         )
 
     def add(blend: _Blend, tile: Tile, result: np.ndarray) -> None:
-        blend.add(result, bell[tile.row, tile.column], _places(rows, columns, tile))
+        blend.add(result, bell[tile.row, tile.column], places_of(rows, columns, tile))
 
     def finish(number: int, blend: _Blend, known: bool) -> None:
         done(number, blend.members() if known else np.full_like(blend.total, np.nan))
 
     kwargs = {"frames": frames}
-    work = _Work(domain, "predict", kwargs, rows, columns, start, add, finish)
+    work = Work(domain, "predict", kwargs, rows, columns, start, add, finish)
     work.run(windows, when, model)
 
 
@@ -201,14 +210,14 @@ def states(
     def add(total: np.ndarray, tile: Tile, result: np.ndarray) -> None:
         weights = np.outer(across.weights[tile.row], along.weights[tile.column])
         part = np.moveaxis(result * weights, 0, -1)  # (rows, columns, features)
-        for inside, (y, x) in _places(across, along, tile):
+        for inside, (y, x) in places_of(across, along, tile):
             total[inside] += part[y, x]
 
     def finish(number: int, total: np.ndarray, known: bool) -> None:
         out[number] = total if known else np.nan
 
     kwargs = {"layer": layer}
-    work = _Work(domain, "states", kwargs, rows, columns, start, add, finish)
+    work = Work(domain, "states", kwargs, rows, columns, start, add, finish)
     work.run(windows, when, model)
     return out
 
@@ -244,7 +253,7 @@ def ask(
     def finish(number: int, total: np.ndarray, known: bool) -> None:
         out[number] = total if known else np.nan
 
-    _Work(domain, method, kwargs, *domain.cover, start, add, finish).run(
+    Work(domain, method, kwargs, *domain.cover, start, add, finish).run(
         windows, when, model
     )
 
@@ -257,10 +266,10 @@ class _Blend:
     spread: np.ndarray
 
     def add(
-        self, part: np.ndarray, weights: np.ndarray, places: Iterator[_Place]
+        self, part: np.ndarray, weights: np.ndarray, places: Iterator[Place]
     ) -> None:
         """Add a box (E, C, n, Y, X) with its weights (Y, X)."""
-        spread = _spread(part)
+        spread = spread_of(part)
         spread *= weights
         part = part * weights
         for (y, x), (own_y, own_x) in places:
@@ -282,10 +291,7 @@ class _Blend:
         return self.total
 
 
-_Place = tuple[tuple[slice, slice], tuple[slice, slice]]
-
-
-def _spread(part: np.ndarray) -> np.ndarray:
+def spread_of(part: np.ndarray) -> np.ndarray:
     """Standard deviation over the first dimension, without copies of the whole."""
     mean = part.mean(0)
     square = np.zeros_like(mean)
@@ -294,15 +300,8 @@ def _spread(part: np.ndarray) -> np.ndarray:
     return np.sqrt(square / len(part))
 
 
-def _places(rows: Cover, columns: Cover, tile: Tile) -> Iterator[_Place]:
-    """Where a box lies in the domain, and which points of it these are."""
-    ((y, own_y),) = rows.parts(tile.row)
-    for x, own_x in columns.parts(tile.column):
-        yield (y, x), (own_y, own_x)
-
-
 @dataclass(frozen=True, eq=False)
-class _Work:
+class Work:
     """The loop over boxes that a prediction and an embedding share.
 
     ``start`` makes what the boxes of a window are collected in, ``add`` puts one in,
@@ -330,7 +329,7 @@ class _Work:
         if pairs is None:
             pairs = [(n, at) for n in range(len(windows)) for at in range(len(tiles))]
         last = {number: i for i, (number, _) in enumerate(pairs)}
-        reader = _Reader(windows, self.domain.call)
+        reader = Reader(windows, self.domain.call)
         open_: dict[int, Any] = {}
         core = (self.domain.channels, *self.domain.box)
 
@@ -357,7 +356,7 @@ class _Work:
 
     def _cut(self, window: np.ndarray, tile: Tile, out: np.ndarray) -> None:
         """Put a box of a window (C, T, ny, nx) into (C, T, Y, X)."""
-        for (y, x), (own_y, own_x) in _places(self.rows, self.columns, tile):
+        for (y, x), (own_y, own_x) in places_of(self.rows, self.columns, tile):
             out[..., own_y, own_x] = window[..., y, x]
 
     def _said(
@@ -393,7 +392,7 @@ class _Work:
         return replace(call, batch_size=min(size, 16 * tiles))
 
 
-class _Reader:
+class Reader:
     """Windows by their number; the last one that was asked for is kept."""
 
     def __init__(self, windows: Sequence[np.ndarray], call: Call) -> None:

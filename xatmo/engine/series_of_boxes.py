@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from xatmo.engine.boxes import Domain, _places, _Reader, _spread, _Work, running
-from xatmo.engine.tiles import Cover, Tile, tiles_of
+from xatmo.engine.boxes import Domain, Reader, Work, running, spread_of
+from xatmo.engine.tiles import Cover, Tile, places_of, tiles_of
 from xatmo.engine.windows import TASK_BYTES, Windows, over_windows
 
 __all__ = ["Spans", "fill_spans", "half_shared"]
@@ -238,7 +238,7 @@ class _Fill:
             out[number] = np.moveaxis(moments, 2, 0)
 
         kwargs = {"frames": self.domain.box[0]}
-        work = _Work(self.domain, "predict", kwargs, rows, columns, start, add, finish)
+        work = Work(self.domain, "predict", kwargs, rows, columns, start, add, finish)
         with running(self.domain) as model:
             work.run(windows, when[..., :3], model, pairs)
 
@@ -249,7 +249,7 @@ class _Fill:
         """
         rows, columns = self.domain.cover
         tiles = list(tiles_of(rows, columns))
-        reader = _Reader(windows, self.domain.call)
+        reader = Reader(windows, self.domain.call)
         pairs = []
         for number, frames in enumerate(wanted):
             window = reader[number]
@@ -258,7 +258,7 @@ class _Fill:
                 continue
             known = np.isfinite(window).any((0, 1))
             for at, tile in enumerate(tiles):
-                places = [place for place, _ in _places(rows, columns, tile)]
+                places = [place for place, _ in places_of(rows, columns, tile)]
                 if any(gaps[p].any() for p in places) and any(
                     known[p].any() for p in places
                 ):
@@ -282,8 +282,8 @@ class _Sums:
         tile: Tile,
     ) -> None:
         """Add a box (E, C, T, Y, X) with its weights (Y, X)."""
-        moments = np.stack([part.mean(0), _spread(part)]) * bell
-        for (y, x), (own_y, own_x) in _places(rows, columns, tile):
+        moments = np.stack([part.mean(0), spread_of(part)]) * bell
+        for (y, x), (own_y, own_x) in places_of(rows, columns, tile):
             self.total[..., y, x] += moments[..., own_y, own_x]
             self.share[y, x] += bell[own_y, own_x]
 

@@ -9,10 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TypeAlias
 
 import numpy as np
 
-__all__ = ["Cover", "Tile", "cover", "tiles_of"]
+__all__ = ["Cover", "Place", "Tile", "cover", "places_of", "tiles_of"]
+
+
+Place: TypeAlias = tuple[tuple[slice, slice], tuple[slice, slice]]
+"""Rows and columns of a domain, and the same points in a box."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,6 +118,13 @@ def tiles_of(rows: Cover, columns: Cover) -> Iterator[Tile]:
     for row in range(len(rows.starts)):
         for column in range(len(columns.starts)):
             yield Tile(row, column)
+
+
+def places_of(rows: Cover, columns: Cover, tile: Tile) -> Iterator[Place]:
+    """Where a box lies in the domain, and which points of it these are."""
+    ((y, own_y),) = rows.parts(tile.row)
+    for x, own_x in columns.parts(tile.column):
+        yield (y, x), (own_y, own_x)
 
 
 def _overlap(size: int, token: int) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from xatmo.nets.in_place import gelu, onto
 
 __all__ = ["Block", "drop_rates"]
 
@@ -46,7 +47,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) -> the same."""
         x = self._onto(self.dropout(self.out(self._attended(self.norm1(x)))), x)
-        hidden = self.dropout(_gelu(self.first(self.norm2(x))))  # (B, N, hidden)
+        hidden = self.dropout(gelu(self.first(self.norm2(x))))  # (B, N, hidden)
         return self._onto(self.dropout(self.second(hidden)), x)
 
     def _attended(self, x: Tensor) -> Tensor:
@@ -63,9 +64,7 @@ class Block(nn.Module):
             kept = 1 - self.drop_path
             shape = (len(x), *[1] * (x.ndim - 1))  # whole samples
             return state + x * x.new_empty(shape).bernoulli_(kept).div_(kept)
-        if torch.is_grad_enabled() or x.dtype != state.dtype:  # differ under autocast
-            return state + x
-        return x.add_(state)  # no gradient will ask for what was there
+        return onto(x, state)
 
 
 def drop_rates(last: float, depth: int) -> list[float]:
@@ -78,8 +77,3 @@ def drop_rates(last: float, depth: int) -> list[float]:
     [0.0, 0.25, 0.5]
     """
     return [last * number / max(depth - 1, 1) for number in range(depth)]
-
-
-def _gelu(x: Tensor) -> Tensor:
-    """Activate, in place where no gradient will ask for what was there."""
-    return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xatmo.nets.in_place import gelu, onto
+
 __all__ = ["Attention", "Layer", "Norm", "layer_norm", "take"]
 
 Norm: TypeAlias = Literal["none", "plain", "affine"]
@@ -90,7 +92,7 @@ class Attention(nn.Module):
             for name, count in zip(self.sources, self.heads, strict=True)
         ]  # (B, n, h, d)
         joined = torch.cat(heads, 2) if heads[1:] else heads[0]  # (B, n, H, d)
-        return _onto(self.dropout(self.out(joined.flatten(2))), take(x, index))
+        return onto(self.dropout(self.out(joined.flatten(2))), take(x, index))
 
     def _nothing(self, like: Tensor, heads: int) -> Tensor:
         """What heads find that have no source: (B, n, heads, d)."""
@@ -140,8 +142,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, N, D) -> the same."""
-        hidden = self.dropout(_gelu(self.first(layer_norm(x))))  # (B, N, 2 D)
-        return _onto(_gelu(self.second(hidden)), x)
+        hidden = self.dropout(gelu(self.first(layer_norm(x))))  # (B, N, 2 D)
+        return onto(gelu(self.second(hidden)), x)
 
 
 class Layer(nn.Module):
@@ -171,18 +173,6 @@ def take(x: Tensor, index: Tensor | None) -> Tensor:
     if index.ndim == 1:
         return x[:, index]
     return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
-
-
-def _gelu(x: Tensor) -> Tensor:
-    """Activate, in place where no gradient will ask for what was there."""
-    return F.gelu(x) if torch.is_grad_enabled() else torch.ops.aten.gelu_(x)
-
-
-def _onto(x: Tensor, state: Tensor) -> Tensor:
-    """Add what is new and the state before, likewise in place of what is new."""
-    if torch.is_grad_enabled() or x.dtype != state.dtype:  # differ under autocast
-        return x + state
-    return x.add_(state)
 
 
 def _norm(norm: Norm, head: int) -> nn.Module:

@@ -54,10 +54,8 @@ def load_fields(network: nn.Module, recipe: MultiformerRecipe, out: Path) -> Non
     state |= {key: tensor for key, tensor in rest if _field(key) not in held}
     after = list(own.fields.values())
     before = [replace(spec, sources=_sources(state, spec)) for spec in after]
-    keys = {"encoder_heads", "coupling_heads"} & set(recipe.network)
-    heads = {key: int(recipe.network[key]) for key in keys}
     try:
-        own.load_state_dict(couple(state, before, after, **heads))
+        own.load_state_dict(couple(state, before, after, **recipe.heads))
     except (RuntimeError, OptionError) as error:
         msg = "The weights to begin with do not fit this recipe's network."
         raise OptionError(

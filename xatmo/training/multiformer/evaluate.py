@@ -17,7 +17,7 @@ import xarray as xr
 from tqdm import tqdm
 
 from xatmo.errors import OptionError, TimeAxisError
-from xatmo.fields import find_axes
+from xatmo.fields import find_axes, find_quantities
 from xatmo.metrics import crps, crps_normal, mae, rmse, spread_error_ratio, spread_ratio
 from xatmo.training.infill.evaluate import EXAMPLE
 from xatmo.training.infill.evaluate import evaluate as evaluate_gaps
@@ -131,8 +131,6 @@ def _gaps(
 
 def _names(ds: xr.Dataset, data: Source, model: Model) -> list[str]:
     """Return the variables that are scored."""
-    from xatmo.fields import find_quantities
-
     able = [field.quantity for field in model.card.fields]
     wanted = [q for q in data.quantities or able if q in able]
     found = find_quantities(ds)
@@ -151,19 +149,17 @@ def _ahead(
     lazy = ds.chunk({time: 4})
     forecast = xatmo.forecast(lazy, LEADS[-1], model)
     index = ds.indexes[time]
-    longest = pd.Timedelta(LEADS[-1])
     able = [
         i
         for i, start in enumerate(forecast.indexes[time])
         if all(start + pd.Timedelta(lead) in index for lead in LEADS)
-        and start + longest <= index[-1]
     ]
     if not able:
         msg = "No forecast of these data can be compared with what came."
         raise OptionError(
             msg,
             found=f"{len(index)} times from {index[0]} to {index[-1]}",
-            needed=f"times without gaps for {longest} after a forecast begins",
+            needed=f"times without gaps for {LEADS[-1]} after a forecast begins",
             hint="take a longer series",
         )
     some = [able[i] for i in _spread(len(able), most)]
@@ -171,14 +167,15 @@ def _ahead(
     for i in tqdm(some, "forecasts", disable=not progress):
         parts.append(forecast.isel({time: [i]}).compute())
     members = xr.concat(parts, time, coords="minimal", compat="override")
-    usual = ds.mean(time)
+    usual, starts = ds.mean(time), members.indexes[time]
+    before = ds.sel({time: starts})
     for lead in LEADS:
         ahead = members.sel(lead_time=pd.Timedelta(lead)).drop_vars(
             ["lead_time", "valid_time"], errors="ignore"
         )
-        starts = members.indexes[time]
-        truth = _at(ds, time, starts + pd.Timedelta(lead), starts)
-        before = _at(ds, time, starts, starts)
+        # Under the times when forecasts of them began.
+        truth = ds.sel({time: starts + pd.Timedelta(lead)})
+        truth = truth.assign_coords({time: starts})
         for name in ds.data_vars:
             for level, choose in _levels(ds[name], time):
                 row = _scored(
@@ -206,11 +203,6 @@ def _scored(
         "persistence_mae": float(mae(before, truth)),
         "climatology": float(rmse(usual.broadcast_like(truth), truth)),
     }
-
-
-def _at(ds: xr.Dataset, time: str, when: pd.Index, called: pd.Index) -> xr.Dataset:
-    """The states of some times, under the times when forecasts of them began."""
-    return ds.sel({time: when}).assign_coords({time: called})
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -61,8 +61,8 @@ def masked_scores(
     list of dict
         One for each kind and level of a field: errors in physical units.
     """
-    sampler = _sampler(model, data, folder, seed)
     network: Any = model.network()
+    sampler = _sampler(model, network, data, folder, seed)
     rows = []
     for kind in KINDS:
         sums: dict[int, dict[str, list[float]]] = {}
@@ -73,7 +73,9 @@ def masked_scores(
     return rows
 
 
-def _sampler(model: Model, data: Source, folder: Path, seed: int) -> BoxSampler:
+def _sampler(
+    model: Model, network: Any, data: Source, folder: Path, seed: int
+) -> BoxSampler:
     """Boxes of all that the data hold at one level."""
     card = model.card
     fields = []
@@ -89,7 +91,6 @@ def _sampler(model: Model, data: Source, folder: Path, seed: int) -> BoxSampler:
     path = prepare_source(source, wanted, folder)
     stores = open_stores([path], _CACHE_MB)
     scenes = scenes_of([source], stores, fields, _constants(model, stores[0].level))
-    network: Any = model.network()
     specs = {n: (spec.box, spec.token_size) for n, spec in network.fields.items()}
     assert card.box is not None  # noqa: S101 - a model of boxes
     hours = int(pd.Timedelta(card.box.step) / pd.Timedelta("1h"))
@@ -137,9 +138,9 @@ def _collect(
         if not at.any():
             continue
         own = sums.setdefault(int(number), {})
-        _add(own, "own", members[:, i][:, at], truth[i][at])
+        _add(own, members[:, i][:, at], truth[i][at])
         for name in PLAIN:
-            found = _plain(name, x[i], batch)
+            found = _plain(name, x[i], batch, sampler.sampling.step_hours)
             own.setdefault(name, []).append(np.square(found[at] - truth[i][at]).sum())
         own.setdefault("count", []).append(float(at.sum()))
 
@@ -166,11 +167,11 @@ def _hidden(
     return hidden
 
 
-def _plain(name: str, x: np.ndarray, batch: Batch) -> np.ndarray:
+def _plain(name: str, x: np.ndarray, batch: Batch, step: float) -> np.ndarray:
     """Fill a box (T, Y, X) by a plain method; the mean where it leaves something."""
     if name == "climatology":
         return np.zeros_like(x)
-    hours = 6.0 * np.arange(len(x))
+    hours = step * np.arange(len(x))
     # Across the prime meridian too: longitudes have to ascend.
     longitude = np.unwrap(batch.longitude[0].astype(float), period=360)
     axes = (batch.latitude[0].astype(float), longitude)
@@ -178,9 +179,7 @@ def _plain(name: str, x: np.ndarray, batch: Batch) -> np.ndarray:
     return np.where(np.isfinite(filled), filled, 0.0)
 
 
-def _add(
-    own: dict[str, list[float]], name: str, members: np.ndarray, truth: np.ndarray
-) -> None:
+def _add(own: dict[str, list[float]], members: np.ndarray, truth: np.ndarray) -> None:
     """Squared error of the mean, squared spread, and score: (E, P), (P,)."""
     error = np.square(members.mean(0) - truth).sum()
     spread = members.var(0, ddof=1).sum()
@@ -191,7 +190,7 @@ def _add(
         fair=False,
         weighted=False,
     )
-    own.setdefault(name, []).append(error)
+    own.setdefault("own", []).append(error)
     own.setdefault("spread", []).append(spread)
     own.setdefault("crps", []).append(float(score) * truth.size)
 

@@ -191,6 +191,12 @@ class MultiformerRecipe:
         for source in (*self.train, *self.validation, *self.calibration):
             _check_quantities(source)
 
+    @property
+    def heads(self) -> dict[str, int]:
+        """Numbers of heads that couplings depend on, where the recipe says them."""
+        keys = {"encoder_heads", "coupling_heads"} & set(self.network)
+        return {key: int(self.network[key]) for key in keys}
+
     def _check_fields(self) -> None:
         built = {f["name"]: f["levels"] for f in self.network.get("fields", ())}
         said = {f.name: len(f.slots) for f in self.fields}

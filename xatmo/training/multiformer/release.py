@@ -162,8 +162,7 @@ def _part_of(
         [FieldSpec.of(field) for field in recipe.network["fields"]]
         for recipe in (whole, part)
     )
-    keys = {"encoder_heads", "coupling_heads"} & set(whole.network)
-    return couple(state, before, after, **{k: int(whole.network[k]) for k in keys})
+    return couple(state, before, after, **whole.heads)
 
 
 def _card(
