@@ -35,6 +35,8 @@ NAMES = (
     "graph",
     "memory",
     "imports",
+    "precision",
+    "gpu",
 )
 RESULTS = ROOT / "benchmarks" / "results.md"
 
@@ -70,7 +72,8 @@ def rows(name: str, quick: bool) -> list[Row]:
 def section(name: str, found: list[Row]) -> str:
     """Lay out one benchmark: what it is about, from its docstring, and its table."""
     about = (importlib.import_module(f"benchmarks.{name}").__doc__ or "").strip()
-    return f"## {name}\n\n{about}\n\n{markdown(found)}"
+    table = markdown(found) if found else "Nothing was measured: no GPU is here."
+    return f"## {name}\n\n{about}\n\n{table}"
 
 
 def heading(quick: bool) -> str:

@@ -29,11 +29,12 @@ ALLOWED: dict[str, set[str]] = {
     "globe": {"fields"},
     "plot": {"globe"},
     "zoo": {"nets"},
+    "cluster": {"zoo"},
     "engine": {"blocks", "climatology", "frames", "zoo"},
     "provenance": {"zoo"},
     "moments": set(),
     "gridfit": {"fields", "zoo"},
-    "matching": {"fields", "gridfit", "zoo"},
+    "matching": {"engine", "fields", "gridfit", "zoo"},
     "normalization": {"fields", "gridfit", "matching", "moments", "zoo"},
     "alignment": {"fields"},
     "boxes": LOWER | {"gridfit", "lags", "matching"},
@@ -59,13 +60,17 @@ ALLOWED: dict[str, set[str]] = {
     | {"matching", "metrics", "moments", "nets", "normalization", "plot", "sample"}
     | {"blocks", "downscaling", "gridfit", "losses", "methods"}
     | {"climatology", "frames", "holdout", "infilling", "testing"},
-    "demo": VERBS | {"fields", "matching", "metrics", "plot", "sample", "zoo"},
-    "cli": {"demo", "sample", "summary", "training", "zoo"},
+    "demo": VERBS
+    | {"fields", "matching", "metrics", "opening", "plot", "sample", "zoo"},
+    "opening": set(),
+    "jobs": VERBS | {"cluster", "engine", "opening", "zoo"},
+    "cli": {"demo", "jobs", "sample", "summary", "training", "zoo"},
     "__main__": {"cli"},
-    "__init__": VERBS | {"accessor", "losses", "normalization", "sample", "zoo"},
+    "__init__": VERBS
+    | {"accessor", "cluster", "jobs", "losses", "normalization", "sample", "zoo"},
 }
 # The version stands in the package itself; asking for it when called binds nothing.
-VERSION_ONLY = {"provenance", "cli"}
+VERSION_ONLY = {"provenance", "cli", "jobs"}
 
 
 def _part(path: Path) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from xatmo import errors
 
 if TYPE_CHECKING:
+    from xatmo import cluster as cluster
     from xatmo import losses as losses
     from xatmo.accessor import AtmoAccessor
     from xatmo.attention_maps import attention
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from xatmo.forecasting import forecast
     from xatmo.infilling import infill
     from xatmo.interpolation import interpolate_time
+    from xatmo.jobs import run_job
+    from xatmo.memory import MemoryEstimate, memory_estimate
     from xatmo.normalization import fit_normalization
     from xatmo.options import get_options, set_options
     from xatmo.predictability_maps import predictability
@@ -50,6 +53,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "AtmoAccessor": "xatmo.accessor",
     "BoxNormalization": "xatmo.zoo",
+    "MemoryEstimate": "xatmo.memory",
     "Model": "xatmo.zoo",
     "Normalization": "xatmo.zoo",
     "attention": "xatmo.attention_maps",
@@ -64,11 +68,14 @@ _HOMES = {
     "interpolate_time": "xatmo.interpolation",
     "list_models": "xatmo.zoo",
     "load_model": "xatmo.zoo",
+    "memory_estimate": "xatmo.memory",
     "open_sample": "xatmo.sample",
     "predictability": "xatmo.predictability_maps",
+    "run_job": "xatmo.jobs",
     "set_options": "xatmo.options",
 }
 _MODULES = (
+    "cluster",
     "losses",
     "metrics",
     "plot",
@@ -77,6 +84,7 @@ _MODULES = (
 __all__ = [
     "AtmoAccessor",
     "BoxNormalization",
+    "MemoryEstimate",
     "Model",
     "Normalization",
     "__version__",
@@ -93,8 +101,10 @@ __all__ = [
     "interpolate_time",
     "list_models",
     "load_model",
+    "memory_estimate",
     "open_sample",
     "predictability",
+    "run_job",
     "set_options",
 ]
 

@@ -14,6 +14,13 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from xatmo.errors import AtmoError
+from xatmo.jobs.commands import (
+    add_distance,
+    add_downscale,
+    add_embed,
+    add_forecast,
+    add_infill,
+)
 from xatmo.training.commands import (
     add_compare,
     add_evaluate,
@@ -270,6 +277,11 @@ def _demo(arguments: argparse.Namespace) -> int:
 # One line here and one function above are all that a new command needs.
 _COMMANDS: tuple[Callable[[Commands], None], ...] = (
     add_demo,
+    add_embed,
+    add_distance,
+    add_downscale,
+    add_infill,
+    add_forecast,
     add_models,
     add_train,
     add_release,

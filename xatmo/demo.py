@@ -16,6 +16,7 @@ from xatmo.errors import OptionError, TimeAxisError
 from xatmo.fields import Fields, Level, area_weights, read, recognise, restore
 from xatmo.matching import Prepared, model_for, prepare
 from xatmo.metrics import by_lag, lag_hours, pairwise_rmse
+from xatmo.opening import open_file
 from xatmo.sample import open_sample
 from xatmo.zoo import Card
 from xatmo.zoo.files import draft
@@ -40,42 +41,6 @@ class Demo:
     model: str
     time: str | None
     left_out: str = ""
-
-
-def open_file(path: str | Path) -> xr.Dataset:
-    """Open any file or Zarr store that xarray reads, lazily.
-
-    Raises
-    ------
-    xatmo.errors.OptionError
-        If there is no such file, or no engine reads it.
-    """
-    path = Path(path)
-    if not path.exists():
-        msg = f"There is no file {str(path)!r}."
-        raise OptionError(
-            msg,
-            found="nothing at that path",
-            needed="a netCDF or GRIB file, or a Zarr store",
-            hint="xatmo demo path/to/era5.nc, or xatmo demo alone for the sample",
-        )
-    options: dict[str, Any] = {}
-    if path.suffix in {".grib", ".grb", ".grib2"}:
-        # No index file beside the data: the folder may not be ours to write to.
-        options = {"engine": "cfgrib", "backend_kwargs": {"indexpath": ""}}
-    if path.is_dir():
-        options = {"engine": "zarr"}
-    try:
-        return xr.open_dataset(path, chunks={}, **options)
-    except (ValueError, OSError, EOFError) as error:
-        msg = f"xarray cannot open {str(path)!r}: {str(error).splitlines()[0]}"
-        raise OptionError(
-            msg,
-            found=f"{path.name}, {path.stat().st_size} bytes",
-            needed="netCDF, Zarr, or GRIB (with cfgrib installed)",
-            hint=f"xr.open_dataset({str(path)!r}) shows what xarray says; "
-            "pip install cfgrib for GRIB",
-        ) from error
 
 
 _VORTICITY = "atmosphere_relative_vorticity"

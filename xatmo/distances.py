@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from xatmo.embedding import (
     embed_fields,
     history_of,
 )
+from xatmo.engine import over_chunks
 from xatmo.errors import OptionError
 from xatmo.fields import Fields, restore
 from xatmo.fields.levels import describe_levels
@@ -128,9 +130,7 @@ def distance(
     if pairwise:
         result = _pairwise(first, second, weights, str(mine.axes.time))
     else:
-        result = _matched(first, second)
-        if reduce == "mean":
-            result = result.weighted(weights).mean(_SPACE)
+        result = _matched(first, second, weights if reduce == "mean" else None)
     result = (alpha * result).astype(dtype_of(mine))
     result = drop_conflicts(restore(result, mine), theirs)
     result = _new_dims_first(result, mine)
@@ -158,11 +158,28 @@ def distance(
     )
 
 
-def _matched(first: xr.DataArray, second: xr.DataArray) -> xr.DataArray:
-    """State against state: (..., latitude, longitude)."""
-    with xr.set_options(arithmetic_join="exact"):
-        squares = (first - second) ** 2
-    return squares.mean("feature", dtype=np.float64)
+def _matched(
+    first: xr.DataArray, second: xr.DataArray, weights: xr.DataArray | None
+) -> xr.DataArray:
+    """State against state: (..., latitude, longitude), or means by area (...)."""
+    first, second = xr.align(first, second, join="exact")
+    shares = None if weights is None else (weights / weights.sum()).values
+    out = {} if shares is not None else {d: first.sizes[d] for d in _SPACE}
+    result = over_chunks(
+        partial(_mean_squares, shares=shares),
+        [first, second],
+        core=[*_SPACE, "feature"],
+        out=out,
+        dtype=np.float64,
+    )
+    return result.assign_coords({d: first[d].variable for d in out})
+
+
+def _mean_squares(
+    first: np.ndarray, second: np.ndarray, shares: np.ndarray | None
+) -> np.ndarray:
+    squares = ((first - second) ** 2).mean(-1, dtype=np.float64)
+    return squares if shares is None else (squares * shares).sum((-2, -1))
 
 
 def _pairwise(

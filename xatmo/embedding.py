@@ -113,11 +113,7 @@ def embed(
     data = prepare(obj, model, capability="embed", level=level, warn=False)
     layer = check_layer(data.card, layer)
     warn_of(data)
-    result = embed_fields(data, layer)
-    if reduce == "mean":
-        result = result.weighted(cell_weights(data.fields, data.card, layer)).mean(
-            _CORE
-        )
+    result = embed_fields(data, layer, mean=reduce == "mean")
     result = result.astype(dtype_of(data.fields), copy=False)
     result = restore(result, data.fields)
     return sign(
@@ -136,9 +132,12 @@ def embed(
     )
 
 
-def embed_fields(data: Prepared, layer: str) -> xr.DataArray:
-    """Embeddings in canonical orientation: (..., latitude, longitude, feature)."""
-    return by_level(data.fields, lambda index: _embed_level(data, layer, index))
+def embed_fields(data: Prepared, layer: str, *, mean: bool = False) -> xr.DataArray:
+    """Embeddings in canonical orientation: (..., latitude, longitude, feature).
+
+    With ``mean`` their means by area: (..., feature).
+    """
+    return by_level(data.fields, lambda index: _embed_level(data, layer, index, mean))
 
 
 def by_level(fields: Fields, run: Callable[[int], xr.DataArray]) -> xr.DataArray:
@@ -151,7 +150,7 @@ def by_level(fields: Fields, run: Callable[[int], xr.DataArray]) -> xr.DataArray
     return joined.assign_coords({fields.level_dim: coordinate})
 
 
-def _embed_level(data: Prepared, layer: str, index: int) -> xr.DataArray:
+def _embed_level(data: Prepared, layer: str, index: int, mean: bool) -> xr.DataArray:
     fields, card = data.fields, data.card
     arrays = [fields.at_level(i.quantity, index) for i in card.inputs]
     assert card.layers is not None  # noqa: S101 - cards that embed have layers
@@ -172,7 +171,10 @@ def _embed_level(data: Prepared, layer: str, index: int) -> xr.DataArray:
     # A finite reach is longer than most chunks are wide: joining them costs less than
     # halos would. Where every point sees every other, that is the user's to decide.
     halo = "global" if card.grid.halo == "global" else None
-    result = apply(call, arrays, core=_CORE, out=sizes, halo=halo)
+    weights = cell_weights(fields, card, layer).values if mean else None
+    result = apply(call, arrays, core=_CORE, out=sizes, halo=halo, weights=weights)
+    if mean:
+        return result
     return result.assign_coords(latitude=latitude, longitude=longitude)
 
 

@@ -13,11 +13,14 @@ __all__ = [
     "AtmoError",
     "CardError",
     "ChunkError",
+    "ChunkWarning",
+    "ClusterError",
     "DownloadError",
     "ExtrapolationWarning",
     "FieldError",
     "FieldNotFoundError",
     "GridError",
+    "JobError",
     "LevelError",
     "MissingDependencyError",
     "MissingValuesError",
@@ -139,12 +142,24 @@ class OutOfMemoryError(AtmoError, MemoryError):
     """Even a batch of one does not fit into the device's memory."""
 
 
+class ClusterError(AtmoError, RuntimeError):
+    """Workers died, did not come, or their scheduler does not answer."""
+
+
+class JobError(AtmoError, RuntimeError):
+    """A batch job cannot begin, go on or end as it was asked to."""
+
+
 class MissingDependencyError(AtmoError, ImportError):
     """An optional package is not installed."""
 
 
 class ExtrapolationWarning(UserWarning):
     """The model is used outside what it was trained on."""
+
+
+class ChunkWarning(UserWarning):
+    """Chunks are so small that they cost more than what is computed with them."""
 
 
 class UnitsWarning(UserWarning):

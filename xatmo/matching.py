@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import xarray as xr
+
+from xatmo.engine.advice import too_small
 from xatmo.errors import (
     AtmoError,
+    ChunkWarning,
     ExtrapolationWarning,
     FieldNotFoundError,
     LevelError,
@@ -26,6 +31,7 @@ __all__ = [
     "outside",
     "prepare",
     "warn_of",
+    "warn_of_chunks",
     "why_not",
 ]
 
@@ -83,9 +89,30 @@ def prepare(
 
 
 def warn_of(data: Prepared) -> None:
-    """Say what the model was not trained for, though it reads it."""
+    """Say what the model was not trained for, though it reads it; and of chunks."""
     _warn_untrained(data.fields, data.card)
     _warn_other_spacing(data.fields, data.card)
+    finer = data.card.downscale.factor**2 if data.card.downscale else 1.0
+    warn_of_chunks(list(data.fields.data.values()), growth=finer)
+
+
+def warn_of_chunks(
+    arrays: Sequence[xr.DataArray],
+    space: Sequence[str] = ("latitude", "longitude"),
+    growth: float = 1.0,
+) -> None:
+    """Say which chunks would do where those of the data are far too small.
+
+    Parameters
+    ----------
+    arrays : sequence of DataArray
+        With the user's dimensions besides those of ``space``.
+    space : sequence of str
+    growth : float
+        As in :func:`xatmo.engine.advice.too_small`.
+    """
+    if said := too_small(arrays, space, growth):
+        warnings.warn(said, ChunkWarning, stacklevel=outside())
 
 
 def model_for(obj: Any, model: str | Model | None, *, capability: str) -> Model:

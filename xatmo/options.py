@@ -24,6 +24,10 @@ class Options:
     """``"auto"`` (CUDA where there is one), ``"cpu"``, ``"cuda"``, ``"cuda:1"``."""
     batch_size: int | None = None
     """Fields per forward pass; ``None`` chooses by field size and device."""
+    precision: str = "float32"
+    """``"float32"``, or ``"bfloat16"`` for products and convolutions that bear it."""
+    compile: bool | str = "auto"
+    """``torch.compile``: ``"auto"`` on a GPU once it pays, ``True``, ``False``."""
     missing: str = "raise"
     """NaN in the input: ``"raise"``, or ``"propagate"`` to give NaN for that field."""
     progress: bool = True
@@ -34,7 +38,12 @@ class Options:
 _current = Options()
 
 _DEVICE = re.compile(r"auto$|cpu$|cuda(:\d+)?$")
-_CHOICES = {"missing": ("raise", "propagate"), "progress": (True, False)}
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "precision": ("float32", "bfloat16"),
+    "compile": ("auto", True, False),
+    "missing": ("raise", "propagate"),
+    "progress": (True, False),
+}
 
 
 def get_options() -> Options:

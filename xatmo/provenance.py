@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import xarray as xr
 
+from xatmo.options import get_options
 from xatmo.zoo import Card
 
 __all__ = ["sign"]
@@ -79,9 +80,11 @@ def sign(
 
 
 def _of_model(card: Card) -> dict[str, str]:
+    precision = get_options().precision
     return {
         "xatmo_model": f"{card.name} {card.version}",
         "xatmo_model_sha256": card.weights.sha256,
+        **({"xatmo_precision": precision} if precision != "float32" else {}),
     }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xatmo import errors
-from xatmo.engine import Call, Domain, Rollout, Windows, over_windows
+from xatmo.engine import Call, Domain, Rollout, Windows, over_windows, worker
 from xatmo.engine import windows as windows_module
 from xatmo.engine.boxes import predict, running, states
 from xatmo.engine.rollout import tails_at
@@ -74,13 +74,16 @@ def _domain(shape=(20, 24), members=3, channels=1, key=None, **changes) -> Domai
 class _Fake:
     """In place of a network: what it says of each box is up to the test."""
 
-    device = "cpu"
+    device, under_way = "cpu", 1
 
     def __init__(self, says):
         self.says, self.sizes = says, []
 
-    def batch_limit(self, core, size):
+    def batch_limit(self, method, core, size):
         return size
+
+    def submit(self, gather):
+        return worker.Later(lambda: self.forward(*gather()))
 
     def forward(self, method, batch, kwargs):
         self.sizes.append(len(batch))
@@ -173,7 +176,7 @@ def test_memory_is_tried_again_with_fewer():
         return np.ones((len(batch), 3, 1, 1, 8, 8), np.float32)
 
     fake = _Fake(says)
-    fake.remember_limit = lambda core, size: None
+    fake.remember_limit = lambda method, core, size: None
     out = _all(domain, *_windows(domain), 1, fake)
     np.testing.assert_allclose(out, 1.0, rtol=1e-5)
 

@@ -11,7 +11,7 @@ import xarray as xr
 from torch import nn
 
 from xatmo import errors
-from xatmo.engine import Call, apply, worker
+from xatmo.engine import Call, apply, devices, worker
 from xatmo.engine import plan as plan_module
 from xatmo.zoo import ModelKey
 
@@ -221,10 +221,10 @@ def test_gate_bounds_what_runs_at_once(loads, field, monkeypatch):
                 running[0] -= 1
 
     monkeypatch.setattr(worker.Loaded, "forward", watched)
-    monkeypatch.setattr(worker, "_gates", {})
+    monkeypatch.setattr(devices, "_gates", {})
     monkeypatch.setattr(plan_module, "JOIN_POINTS", 1)
     _total(field.chunk(t=1)).compute(scheduler="threads", num_workers=8)
-    assert most[0] <= max(1, worker.cpu_count() // torch.get_num_threads())
+    assert most[0] <= max(1, devices.cpu_count() // torch.get_num_threads())
 
 
 def test_no_grad_inside_the_task(loads, field, monkeypatch):

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from xatmo import errors
-from xatmo.metrics import bias, mae, rmse, standard_deviation_ratio
+from xatmo.metrics import anomaly_correlation, bias, mae, rmse, standard_deviation_ratio
 
 
 def _field(values, lat=(0.0, 60.0), lon=(0.0, 1.0)):
@@ -172,3 +172,35 @@ def test_scores_inside_gaps_alone(score):
     cells = [xr.DataArray(x.values[gaps.values], dims="x") for x in (filled, truth)]
     assert inside == pytest.approx(score(*cells, "x").item())
     assert inside != pytest.approx(score(filled, truth, weighted=False).item())
+
+
+# --- Anomaly correlation --------------------------------------------------------------
+
+
+def test_anomaly_correlation_by_hand():
+    usual = _field([[1, 1], [2, 2]])
+    truth = usual + np.array([[1.0, -1], [2, 0]])
+    estimate = usual + np.array([[1.0, 0], [2, 1]])
+    score = anomaly_correlation(estimate, truth, usual, weighted=False)
+    assert score.item() == pytest.approx(5 / np.sqrt(6 * 6))
+    assert score.attrs["units"] == "1"
+    area = [1.0, 0.5]  # of the bands from 30°S to 30°N, and from there to the pole
+    shared = area[0] * 1 + area[1] * 4
+    sizes = (area[0] * 1 + area[1] * 5) * (area[0] * 2 + area[1] * 4)
+    weighted = anomaly_correlation(estimate, truth, usual).item()
+    assert weighted == pytest.approx(shared / np.sqrt(sizes))
+
+
+def test_anomaly_correlation_of_a_forecast_with_itself_and_its_opposite():
+    rng = np.random.default_rng(1)
+    usual = _field(rng.normal(size=(2, 2)))
+    truth = xr.concat([usual + rng.normal(size=(2, 2)) for _ in range(5)], "time")
+    assert anomaly_correlation(truth, truth, usual).item() == pytest.approx(1)
+    mirrored = 2 * usual - truth
+    assert anomaly_correlation(mirrored, truth, usual).item() == pytest.approx(-1)
+    each = anomaly_correlation(truth, truth, usual, ("lat", "lon"))
+    assert each.dims == ("time",)
+    some = truth.where(truth > usual)  # of what is missing in one, nothing counts
+    assert anomaly_correlation(some, truth, usual).item() == pytest.approx(1)
+    nothing = usual.broadcast_like(truth)
+    assert np.isnan(anomaly_correlation(nothing, truth, usual).item())

@@ -35,6 +35,7 @@ TWO = {
     "bias": metrics.bias,
     "wasserstein": lambda x, y: metrics.wasserstein(x, y, dim=None),
     "power_ratio": metrics.power_ratio,
+    "anomaly_correlation": lambda x, y: metrics.anomaly_correlation(x, y, 0 * y),
     "standard_deviation_ratio": metrics.standard_deviation_ratio,
     "gap_spectrum_ratio": lambda x, y: metrics.gap_spectrum_ratio(x, y, y > 0),
     "crps_normal": lambda x, y: metrics.crps_normal(x, 1 + abs(x), y),

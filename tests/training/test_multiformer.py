@@ -15,11 +15,10 @@ from xatmo.nets.multiformer_tail import EnsembleTail, mean_and_spread
 from xatmo.testing import synthetic_winds
 from xatmo.training.logs import learning_curve, summary
 from xatmo.training.multiformer.calibrate import spread_factors, widen
-from xatmo.training.multiformer.constants import fit_constants
 from xatmo.training.multiformer.masking import KINDS, hide
 from xatmo.training.multiformer.recipe import Masking, read_recipe
 from xatmo.training.multiformer.release import release
-from xatmo.training.multiformer.run import begin, prepared, sampler_of
+from xatmo.training.multiformer.run import begin, fitted, prepared, sampler_of
 from xatmo.training.multiformer.sampling import present_of, when
 from xatmo.training.run import build_network, initial_state, network_state, train
 from xatmo.zoo import read_card
@@ -468,12 +467,10 @@ def test_months_have_their_own_constants(files, tmp_path):
     path.write_text(path.read_text() + '\n[normalization]\nby = "month"\n')
     recipe = read_recipe(path)
     stores = prepared(recipe, recipe.train, tmp_path)
-    mean, std = fit_constants(recipe, recipe.train, stores)["u", "10 m"]
+    mean, std = fitted(recipe, stores)["u", "10 m"]
     assert mean.shape == std.shape == (12,)
     assert (mean == mean[0]).all()  # no other month is in the data: those of all
-    assert sampler_of(
-        recipe, recipe.train, stores, {**fit_constants(recipe, recipe.train, stores)}
-    )
+    assert sampler_of(recipe, recipe.train, stores, {**fitted(recipe, stores)})
 
 
 def test_fields_and_network_have_to_agree(files, tmp_path):

@@ -4,6 +4,8 @@ import contextlib
 import hashlib
 import http.server
 import os
+import socket
+import struct
 import sys
 import threading
 import types
@@ -200,6 +202,7 @@ class Server:
         return answer
 
     body = staticmethod(lambda content, length=None: body(content, length))
+    cut = staticmethod(lambda content, at: cut(content, at))
     status = staticmethod(lambda code: status(code))
 
 
@@ -211,6 +214,26 @@ def body(content, length=None):
         handler.send_header("Content-Length", str(length or len(content)))
         handler.end_headers()
         handler.wfile.write(content)
+
+    return answer
+
+
+def cut(content, at):
+    """Send `at` bytes of the content, then let the connection break down."""
+
+    def answer(handler):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        handler.wfile.write(content[:at])
+        handler.wfile.flush()
+        # A reset, not an end: what a network does that drops a connection.
+        no_linger = struct.pack("ii", 1, 0)
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
+        handler.close_connection = True
+        handler.wfile.close()
+        handler.rfile.close()
+        handler.connection.close()
 
     return answer
 

@@ -199,10 +199,14 @@ def test_every_key_of_the_schema_is_in_the_docstring():
     fields = ("fields", "box", "leads")
     schema = _documented()
     grids = {key: value for key, value in schema.items() if key not in fields}
+    # A place on the globe is told of networks with [leads] alone.
+    place = {key: schema["grid"].pop(key) for key in ("latitude", "longitude")}
     assert parse_card(grids).name == "atmodist-small-1deg"
     other = {k: v for k, v in schema.items() if k not in ("inputs", "levels")}
     other["normalization"] = {"kind": "zscore"}
-    told = parse_card({key: value for key, value in other.items() if key != "box"})
+    regional = {**other, "grid": {**other["grid"], **place}}
+    told = parse_card({key: value for key, value in regional.items() if key != "box"})
+    assert told.grid.latitude == (48, 24)
     assert told.fields[0].levels[0].variable == "10m_u"
     assert (told.leads.step, told.leads.longest) == ("6h", 162)
     del other["leads"], other["fields"][0]["levels"][0]["variable"]
@@ -214,6 +218,20 @@ def test_every_key_of_the_schema_is_in_the_docstring():
 
 
 # --- Networks that are told how far ahead to look -------------------------------------
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"latitude": [48.0, 24.0]},
+        {"latitude": [24.0, 48.0], "longitude": [120.0, 150.0]},
+        {"latitude": [48.0, 24.0], "longitude": [150.0, 120.0]},
+    ],
+)
+def test_a_region_has_two_edges_each_way_in_order(lead_values, place):
+    lead_values["grid"] |= place
+    with pytest.raises(CardError, match="itude"):
+        parse_card(lead_values)
 
 
 @pytest.fixture

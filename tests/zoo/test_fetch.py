@@ -335,6 +335,26 @@ def test_no_fault_of_a_server_gives_a_bad_file(remote, server, impatient):
     assert good > 50
 
 
+def test_no_connection_that_breaks_down_gives_a_bad_file(remote, server, impatient):
+    """A hundred resets after some bytes, as of a network that drops."""
+    random_ = random.Random(1)
+    target = fetch._cache_path(remote)
+    tries = 1 + fetch.RETRIES
+    drops = [random_.randrange(1, 5) for _ in range(50)]  # before it works
+    assert sum(min(count, tries) for count in drops) >= 100
+    for count in drops:
+        cuts = [random_.randrange(len(CONTENT)) for _ in range(count)]
+        answers = [server.cut(CONTENT, at) for at in cuts]
+        server.answers["/weights"] = [*answers, server.body(CONTENT)]
+        if count < tries:
+            assert weights_path(remote).read_bytes() == CONTENT
+            target.unlink()
+        else:
+            with pytest.raises(DownloadError, match="Connection"):
+                weights_path(remote)
+            assert cached_files() == []
+
+
 def start(card, env):
     return subprocess.Popen(
         [sys.executable, "-c", FETCH, str(card.folder)],

@@ -31,7 +31,7 @@ from xatmo.fields import (
     read_grid,
 )
 from xatmo.gridfit import grid_problem
-from xatmo.matching import outside
+from xatmo.matching import outside, warn_of_chunks
 from xatmo.options import get_options
 from xatmo.zoo import Card, Model, constants_of
 
@@ -217,6 +217,7 @@ def read_boxes(
     if not any_step:
         check_step(times, model.card)
     _warn_untrained(held, model.card)
+    warn_of_chunks(arrays)
     predicted = model.card.network.get("predicted")
     channels = tuple(
         Channel(

@@ -1,10 +1,11 @@
 """How a network runs over arrays and chunks. Knows nothing of meteorology."""
 
+from xatmo.engine.apart import unjoined
 from xatmo.engine.batch import Call
 from xatmo.engine.boxes import Domain
 from xatmo.engine.finer import Finer, apply_finer
 from xatmo.engine.gaps import Network, Plan, run_network
-from xatmo.engine.plan import apply
+from xatmo.engine.plan import apply, over_chunks
 from xatmo.engine.rollout import Rollout
 from xatmo.engine.series import Recipe, climate, fill_series
 from xatmo.engine.windows import Windows, over_windows
@@ -22,6 +23,8 @@ __all__ = [
     "apply_finer",
     "climate",
     "fill_series",
+    "over_chunks",
     "over_windows",
     "run_network",
+    "unjoined",
 ]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from xatmo.engine import worker
-from xatmo.engine.batch import Call, in_batches
+from xatmo.engine.batch import Call, Step, in_batches
 from xatmo.engine.tiles import Cover, Place, Tile, cover, places_of, tiles_of
 from xatmo.errors import MissingValuesError
 
@@ -118,7 +118,7 @@ class Domain:
 
 def running(domain: Domain) -> Any:
     """Hold the network of a domain: a context, entered once for each task."""
-    return worker.running(domain.call.key, domain.call.device)
+    return worker.running(domain.call)
 
 
 def predict(
@@ -333,7 +333,7 @@ class Work:
         open_: dict[int, Any] = {}
         core = (self.domain.channels, *self.domain.box)
 
-        def step(begin: int, stop: int, size: int) -> None:
+        def step(begin: int, stop: int, size: int) -> Step:
             some = pairs[begin:stop]
             # What is too many is the last one again: full batches, whatever the chunk.
             padded = [some[min(i, len(some) - 1)] for i in range(size)]
@@ -342,7 +342,7 @@ class Work:
                 self._cut(reader[number], tiles[at], x)
             batch[len(some) :] = batch[len(some) - 1]
             said = self._said(padded, tiles, when)
-            result = model.forward(self.method, batch, said)
+            result = yield self.method, batch, said
             for i, (part, (number, at)) in enumerate(zip(result, some, strict=False)):
                 total = open_.setdefault(number, None)
                 if total is None:
@@ -380,16 +380,15 @@ class Work:
 
     def _sized(self, device: str, tiles: int) -> Call:
         """The call with its batch size: by domain and device, not by the chunk."""
-        call, domain = self.domain.call, self.domain
-        if call.batch_size is not None:
-            return call
+        domain = self.domain
+        call = replace(domain.call, method=self.method)
         points = domain.channels * math.prod(domain.box)
-        budget = CPU_POINTS if device == "cpu" else GPU_POINTS
-        size = max(budget // points, _LEAST)
-        if device == "cpu":
-            # A chunk of one window is not to be padded to many: a GPU minds that less.
-            size = -(-tiles // -(-tiles // size))
-        return replace(call, batch_size=min(size, 16 * tiles))
+        if device != "cpu":
+            size = max(GPU_POINTS // points, _LEAST)
+            return replace(call, gpu_batch=min(size, 16 * tiles))
+        size = max(CPU_POINTS // points, _LEAST)
+        # A chunk of one window is not to be padded to many: a GPU minds that less.
+        return replace(call, cpu_batch=-(-tiles // -(-tiles // size)))
 
 
 class Reader:

@@ -17,7 +17,7 @@ import xarray as xr
 
 from xatmo.blocks import with_means
 from xatmo.engine import worker
-from xatmo.engine.batch import Call, in_batches, missing_values
+from xatmo.engine.batch import Call, Step, in_batches, missing_values
 from xatmo.engine.plan import cut_alike, joined, merge
 
 __all__ = ["Finer", "apply_finer", "near"]
@@ -254,7 +254,7 @@ def _run_piece(
     out = np.empty(shape, dtype)
     if not out.size:
         return out.reshape(*shape[:2], *lead, *shape[3:])
-    with worker.running(call.key, call.device) as model:
+    with worker.running(call) as model:
         for start, stop in _bands(rows.size, x.size, finer.halo):
             low = max(top + start - finer.halo, 0)
             high = min(top + stop + finer.halo, y.size)
@@ -313,7 +313,9 @@ def _run_band(
     if finer.statics is not None:
         static["statics"] = finer.statics(band.y, band.x)
 
-    def step(start: int, stop: int, size: int, *, r: int) -> None:
+    def step(start: int, stop: int, size: int) -> Step:
+        r, start = divmod(start, count)
+        stop -= r * count
         fields = [a[start:stop][..., band.take] for a in band.fields]
         seen = np.stack(fields, axis=1)  # (n, C, h, w)
         batch, gaps = _without_gaps(seen, call, start)
@@ -321,13 +323,12 @@ def _run_band(
         if finer.noise is not None:
             keys, number = band.keys[start:stop], int(numbers[r])
             kwargs["noise"] = finer.noise(keys, band.y, band.x, number)
-        fine = model.forward(call.method, batch, kwargs)
+        fine = yield call.method, batch, kwargs
         own = seen[..., band.rows, band.columns]
         out[:, r, start:stop] = _own(fine, own, gaps, band, finer).swapaxes(0, 1)
 
-    core = (band.y.size, band.x.size)
-    for r in range(numbers.size):
-        in_batches(partial(step, r=r), len(band.keys), core, call, model)
+    core, count = (band.y.size, band.x.size), len(band.keys)
+    in_batches(step, numbers.size * count, core, call, model, every=count, alone=True)
 
 
 def _without_gaps(

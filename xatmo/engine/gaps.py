@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
 from xatmo.climatology import Background, phases
 from xatmo.engine import worker
-from xatmo.engine.batch import Call, in_batches
+from xatmo.engine.batch import Call, Step, in_batches
 from xatmo.engine.finer import near
 from xatmo.frames import (
     BLOCK,
@@ -247,7 +247,7 @@ def _blocks(
     most = int(plan.position[-1]) // BLOCK + 1
     done: list[Any] = []
 
-    def step(start: int, stop: int, size: int, *, model: worker.Loaded) -> None:
+    def step(start: int, stop: int, size: int) -> Step:
         some = blocks[start:stop]
         batch = np.empty((size, CHANNELS, h, columns.size), np.float32)
         batch[len(some) :] = 0.0
@@ -266,18 +266,20 @@ def _blocks(
         kwargs = {**dict(network.call.kwargs), "about": said}
         for tile in tiles:
             part = np.ascontiguousarray(batch[..., tile.seen[0], tile.seen[1]])
-            result = model.forward(network.call.method, part, kwargs)
+            result = yield network.call.method, part, kwargs
             out[..., tile.own[0], tile.own[1]] = result[
                 ..., tile.inner[0], tile.inner[1]
             ]
         inner = out[: len(some), ..., wrap : wrap + w]
         done.extend(zip(some.tolist(), inner[:, 0], inner[:, 1], known, strict=True))
 
-    with worker.running(network.call.key, network.call.device) as model:
-        run = partial(step, model=model)
+    with worker.running(network.call) as model:
         size = network.call.fields_per_batch(math.prod(core), model.device)
-        call = replace(network.call, batch_size=min(size, most))
-        in_batches(run, len(blocks), core, call, model)
+        size = min(size, most)
+        call = replace(network.call, cpu_batch=size, gpu_batch=size)
+        if call.batch_size is not None:
+            call = replace(call, batch_size=size)
+        in_batches(step, len(blocks), core, call, model)
     yield from done
 
 

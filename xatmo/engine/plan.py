@@ -11,17 +11,20 @@ Three ways, and which one is taken follows from the data and the network alone:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from xatmo.engine.apart import are_apart
 from xatmo.engine.batch import Call, execute
+from xatmo.engine.chunks import cut_again, joined_chunks
 from xatmo.errors import ChunkError
 
-__all__ = ["apply", "cut_alike", "joined", "merge"]
+__all__ = ["apply", "cut_alike", "joined", "merge", "over_chunks", "weighted_mean"]
 
 # Small chunks are joined until a task has this many grid points: on a CPU some tenths
 # of a second, on a GPU half a batch, and always less than one field of 0.25 degrees.
@@ -37,6 +40,7 @@ def apply(
     halo: int | str | None = None,
     periodic: Sequence[str] = (),
     join: bool = True,
+    weights: np.ndarray | None = None,
 ) -> xr.DataArray:
     """Run a network over labelled arrays, lazily where they are lazy.
 
@@ -59,10 +63,14 @@ def apply(
     join : bool
         Join small chunks for the time of the run; False where results are so large
         that the chunks were chosen with care.
+    weights : ndarray, optional
+        Of a mean over the first dimensions of ``out``, as many as it has; taken where
+        the network runs, so that no more than it is handed on.
 
     Returns
     -------
-    DataArray of float32, dimensions (..., *out)
+    DataArray, dimensions (..., *out) without those of ``weights``
+        Of float32, or of float64 if it is a mean.
 
     Raises
     ------
@@ -71,8 +79,9 @@ def apply(
     """
     fields = cut_alike(fields)
     first = fields[0]
+    blocks = partial(_blocks, call, core=core, out=out, weights=weights)
     if first.chunks is None:
-        return _blocks(call, fields, core, out)
+        return blocks(fields)
     chunked = [d for d in core if len(first.chunksizes[d]) > 1]
     if chunked and halo == "global":
         raise _must_be_whole(chunked, first, call)
@@ -80,31 +89,139 @@ def apply(
         return _overlapping(call, fields, core, halo, periodic)
     if not join:
         whole = dict.fromkeys(core, -1)
-        return _blocks(call, [f.chunk(whole) for f in fields], core, out)
+        return blocks([f.chunk(whole) for f in fields])
     points = int(np.prod([first.sizes[d] for d in core]))
     wanted = max(call.batch_size or 1, JOIN_POINTS // points)
     fields, undo = joined(fields, core, wanted)
-    result = _blocks(call, fields, core, out)
-    return result.chunk(undo) if undo else result
+    result = blocks(fields)
+    return cut_again(result, undo) if undo else result
 
 
 def _blocks(
-    call: Call, fields: Sequence[xr.DataArray], core: Sequence[str], out: dict[str, int]
+    call: Call,
+    fields: Sequence[xr.DataArray],
+    core: Sequence[str],
+    out: dict[str, int],
+    weights: np.ndarray | None,
 ) -> xr.DataArray:
-    core, names = list(core), list(out)
-    task = partial(execute, call=call, n_core=len(core), out_core=tuple(out.values()))
+    sizes = tuple(out.values())
+    task: Callable[..., np.ndarray]
+    task = partial(execute, call=call, n_core=len(core), out_core=sizes)
+    if weights is None:
+        return over_chunks(task, fields, core=core, out=out)
+    kept = dict(list(out.items())[weights.ndim :])
+    task = partial(_averaged, task=task, weights=weights / weights.sum())
+    return over_chunks(task, fields, core=core, out=kept, dtype=np.float64)
+
+
+def _averaged(
+    *arrays: np.ndarray, task: Callable[..., np.ndarray], weights: np.ndarray
+) -> np.ndarray:
+    return weighted_mean(task(*arrays), weights, axis=arrays[0].ndim - weights.ndim)
+
+
+def weighted_mean(values: np.ndarray, weights: np.ndarray, axis: int) -> np.ndarray:
+    """Average over the dimensions from ``axis`` on that ``weights`` have.
+
+    Parameters
+    ----------
+    values : ndarray, shape (..., *weights.shape, ...)
+    weights : ndarray
+        Of sum 1.
+    axis : int
+
+    Returns
+    -------
+    ndarray of float64
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xatmo.engine.plan import weighted_mean
+    >>> weighted_mean(np.ones((5, 2, 3, 4)), np.full((2, 3), 1 / 6), 1).shape
+    (5, 4)
+    """
+    lead, rest = values.shape[:axis], values.shape[axis + weights.ndim :]
+    flat = values.reshape(math.prod(lead), weights.size, math.prod(rest))
+    out = np.empty((len(flat), flat.shape[-1]))
+    # Field by field: a chunk in double precision would be twice the chunk.
+    for mean, field in zip(out, flat, strict=True):
+        mean[:] = weights.reshape(-1) @ field
+    return out.reshape(*lead, *rest)
+
+
+def over_chunks(
+    task: Callable[..., np.ndarray],
+    fields: Sequence[xr.DataArray],
+    *,
+    core: Sequence[str],
+    out: dict[str, int],
+    dtype: Any = np.float32,
+) -> xr.DataArray:
+    """Call a function of arrays for each chunk, lazily where fields are lazy.
+
+    It is one layer of the graph, written as a rule: ``dask="parallelized"`` of xarray
+    would write down a task for each chunk at once.
+
+    Parameters
+    ----------
+    task : callable
+        From arrays (..., *core) to one (..., *out).
+    fields : sequence of DataArray
+        In one chunk along the core dimensions.
+    core : sequence of str
+    out : dict of str to int
+        Dimensions of what it gives, besides the others, and their sizes.
+    dtype : dtype
+        Of what it gives.
+    """
     return xr.apply_ufunc(
-        task,
+        partial(_each_block, task=task, sizes=tuple(out.values()), dtype=dtype),
         *fields,
-        input_core_dims=[core] * len(fields),
-        output_core_dims=[names],
+        kwargs={"n_core": len(core)},
+        input_core_dims=[list(core)] * len(fields),
+        output_core_dims=[list(out)],
         exclude_dims=set(core),
-        dask="parallelized",
-        dask_gufunc_kwargs={"output_sizes": out},
-        output_dtypes=[np.float32],
+        dask="allowed",
         join="exact",
         keep_attrs=False,
     )
+
+
+def _each_block(
+    *arrays: Any,
+    task: Callable[..., np.ndarray],
+    n_core: int,
+    sizes: tuple[int, ...],
+    dtype: Any,
+) -> Any:
+    if not any(hasattr(a, "dask") for a in arrays):
+        return task(*arrays)
+    import dask.array as da
+
+    # Numbers for the dimensions: what an array lacks are the first ones.
+    ndim = max(a.ndim for a in arrays)
+    lead, new = range(ndim - n_core), range(ndim, ndim + len(sizes))
+    arguments = [x for a in arrays for x in (a, tuple(range(ndim - a.ndim, ndim)))]
+    return da.blockwise(
+        partial(_on_blocks, task=task),
+        (*lead, *new),
+        *arguments,
+        new_axes=dict(zip(new, sizes, strict=True)),
+        dtype=dtype,
+        meta=np.empty((0,) * (len(lead) + len(new)), dtype),
+    )
+
+
+def _on_blocks(*blocks: Any, task: Callable[..., np.ndarray]) -> np.ndarray:
+    """Take blocks out of the lists that Dask puts them in: one along each dimension."""
+    return task(*map(_only, blocks))
+
+
+def _only(block: Any) -> Any:
+    while isinstance(block, list):
+        (block,) = block
+    return block
 
 
 def cut_alike(fields: Sequence[xr.DataArray]) -> list[xr.DataArray]:
@@ -124,6 +241,7 @@ def joined(
     Core dimensions become whole, and neighbouring chunks of the others one, until
     there are about as many fields in each as are wanted.
     """
+    wanted = 0 if are_apart() else wanted
     first = fields[0]
     plan: dict[str, Any] = dict.fromkeys(core, -1)
     lead = [str(d) for d in first.dims if d not in core]
@@ -137,7 +255,8 @@ def joined(
         plan[dim] = merge(chunks, max(1, wanted * max(chunks) // have))
         undo[dim] = chunks
         have = have // max(chunks) * max(plan[dim])
-    return [field.chunk(plan) for field in fields], undo
+    plan = {d: (first.sizes[d],) if n == -1 else n for d, n in plan.items()}
+    return [joined_chunks(field, plan) for field in fields], undo
 
 
 def merge(chunks: tuple[int, ...], target: int, least: int = 1) -> tuple[int, ...]:

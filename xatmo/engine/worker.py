@@ -6,35 +6,87 @@ that needs a model loads it, the others wait for that and share it.
 
 from __future__ import annotations
 
-import os
 import threading
+import traceback
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from xatmo.errors import OptionError
+from xatmo.engine import batchsize
+from xatmo.engine.batchsize import Known, Spot
+from xatmo.engine.compiling import Compiling
+from xatmo.engine.devices import held, is_gpu, resolve_device
+from xatmo.engine.pipeline import UNDER_WAY, Lane, lane_of
+from xatmo.engine.precision import arithmetic
 from xatmo.zoo import ModelKey, load_runtime
 
-__all__ = ["Loaded", "free_memory", "is_out_of_memory", "running"]
+if TYPE_CHECKING:
+    from torch import Tensor
 
-_KEEP = 2  # models kept per process: two for a comparison, not a whole zoo
+__all__ = ["Loaded", "free_memory", "is_out_of_memory", "resolve_device", "running"]
+
+_KEEP = 2  # models kept per device: two for a comparison, not a whole zoo
+# Passes that a size is timed by, after one that warms up.
+_TIMED = 3
+# How other libraries than torch say that the device's memory is full.
+_FULL = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
 
 _lock = threading.Lock()
-_loaded: OrderedDict[tuple[ModelKey, str], Loaded] = OrderedDict()
-_gates: dict[str, threading.Semaphore] = {}
+_loaded: OrderedDict[_Use, Loaded] = OrderedDict()
 _load_count = 0
+
+_Use = tuple[ModelKey, str, str, bool | str]
+
+
+class Asked(Protocol):
+    """What is said of a network to be run: :class:`xatmo.engine.batch.Call`."""
+
+    @property
+    def key(self) -> ModelKey: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def compile(self) -> bool | str: ...
 
 
 class Loaded:
-    """A network on its device, ready for inference."""
+    """A network on its device, ready for inference.
 
-    def __init__(self, key: ModelKey, device: str) -> None:
-        self.device = device
+    Parameters
+    ----------
+    key : ModelKey
+    device : str
+    precision, compile
+        As in :class:`xatmo.options.Options`.
+    """
+
+    def __init__(
+        self,
+        key: ModelKey,
+        device: str,
+        precision: str = "float32",
+        compile: bool | str = "auto",
+    ) -> None:
+        self.device, self.precision, self._key = device, precision, key
         self._runtime = load_runtime(key, device)
-        self._limits: dict[tuple[int, ...], int] = {}
+        self._compiling = Compiling(compile, device)
+        self._lane: Lane | None = lane_of(device) if is_gpu(device) else None
+        if self._lane is not None:
+            # The weights have to be there: no other stream waits for them.
+            self._lane.settle()
+        self._known: dict[tuple[str, tuple[int, ...]], Known] = {}
+        self._searching = threading.Lock()
+
+    @property
+    def under_way(self) -> int:
+        """How many batches to have on their way at a time."""
+        return 1 if self._lane is None else UNDER_WAY
 
     def forward(
         self, method: str, batch: np.ndarray, kwargs: dict[str, Any]
@@ -43,91 +95,219 @@ class Loaded:
 
         Arrays among the further arguments become tensors as well.
         """
+        return self._timed(method, batch, kwargs)[0]
+
+    def submit(
+        self, gather: Callable[[], tuple[str, np.ndarray, dict[str, Any]]]
+    ) -> Later:
+        """Begin a forward pass of what is gathered; returns what waits for its result.
+
+        On a CPU that is when it runs: nothing can be done meanwhile.
+        """
+
+        def run() -> np.ndarray:
+            return self.forward(*gather())
+
+        if self._lane is None:
+            return Later(run)
+        # In other threads, since copies and some networks wait for the device.
+        future = self._lane.threads.submit(run)
+        return Later(future.result, future)
+
+    def _timed(
+        self, method: str, batch: np.ndarray, kwargs: dict[str, Any]
+    ) -> tuple[np.ndarray, float]:
+        """Return the result of a pass, and the seconds that a GPU spent on it."""
         import torch
 
+        spot = (method, batch.shape)
+        compiled = self._compiling.wanted(spot)
+
+        def network(x: Tensor, given: dict[str, Any]) -> Tensor:
+            with arithmetic(self.device, self.precision):
+                return self._called(method, x, given, spot, compiled).float()
+
+        if self._lane is not None:
+            result, seconds = self._lane.run(network, batch, kwargs)
+            self._compiling.took(spot, seconds, compiled=compiled)
+            return result, seconds
         # inference_mode is thread-local: it has to be entered in the task itself.
         with torch.inference_mode():
-            x = torch.from_numpy(batch).to(self.device)
-            kwargs = {
-                name: torch.from_numpy(value).to(self.device)
+            given = {
+                name: torch.from_numpy(value)
                 if isinstance(value, np.ndarray)
                 else value
                 for name, value in kwargs.items()
             }
-            return self._runtime(method, x, **kwargs).float().cpu().numpy()
+            return network(torch.from_numpy(batch), given).numpy(), 0.0
 
-    def batch_limit(self, core: tuple[int, ...], wanted: int) -> int:
+    def _called(
+        self, method: str, x: Tensor, given: dict[str, Any], spot: Any, compiled: bool
+    ) -> Tensor:
+        if not compiled:
+            return self._runtime(method, x, **given)
+        return self._compiling.run(
+            spot,
+            lambda: self._runtime(method, x, compiled=True, **given),
+            lambda: self._runtime(method, x, **given),
+            is_out_of_memory,
+        )
+
+    # --- Batches ----------------------------------------------------------------------
+
+    def best_batch(
+        self,
+        method: str,
+        core: tuple[int, ...],
+        largest: int,
+        sample: Callable[[], tuple[str, np.ndarray, dict[str, Any]]],
+    ) -> int:
+        """Return the smallest batch that is as fast as any on this GPU.
+
+        Found by trying when it is first asked for, on any machine like this one.
+
+        Parameters
+        ----------
+        method : str
+        core : tuple of int
+            Shape of a field.
+        largest : int
+            No larger ones are tried.
+        sample : callable
+            Gives arguments for :meth:`forward`, of a few fields.
+        """
+        # One at a time: a second task waits for what the first one finds.
+        with self._searching:
+            known = self._what_is_known(method, core)
+            if not known.answers(largest):
+                limit = known.limit
+                known = self._search(*sample(), known.fitting(largest))
+                known = Known(known.best, known.complete, limit)
+                self._keep(method, core, known)
+        assert known.best is not None  # noqa: S101 - that is what was searched
+        return known.fitting(min(known.best, largest))
+
+    def batch_limit(self, method: str, core: tuple[int, ...], wanted: int) -> int:
         """The batch that is known to fit for fields of this shape."""
-        return min(wanted, self._limits.get(core, wanted))
+        return self._what_is_known(method, core).fitting(wanted)
 
-    def remember_limit(self, core: tuple[int, ...], size: int) -> None:
-        """Keep what running out of memory has taught."""
-        self._limits[core] = size
+    def remember_limit(self, method: str, core: tuple[int, ...], size: int) -> None:
+        """Keep what running out of memory with a batch of some size has taught."""
+        self._keep(method, core, self._what_is_known(method, core).halved(size))
+
+    def _search(
+        self, method: str, batch: np.ndarray, kwargs: dict[str, Any], largest: int
+    ) -> Known:
+        count = len(batch)
+
+        def seconds(size: int) -> float:
+            """Time a batch of the sample's fields, again and again."""
+            rows = np.resize(np.arange(count), size)
+            given = {
+                n: value[rows] if _one_each(value, count) else value
+                for n, value in kwargs.items()
+            }
+            try:
+                passes = [
+                    self._timed(method, batch[rows], given)[1]
+                    for _ in range(1 + _TIMED)
+                ]
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                free_memory(error)
+                return float("inf")
+            return min(passes[1:])
+
+        return batchsize.search(seconds, largest, self._fits)
+
+    def _fits(self, _: int) -> bool:
+        """Whether twice as many as the last are likely to fit."""
+        assert self._lane is not None  # noqa: S101 - or nothing is searched
+        taken, free = self._lane.memory()
+        return 2 * taken <= batchsize.SHARE * free
+
+    def _what_is_known(self, method: str, core: tuple[int, ...]) -> Known:
+        at = (method, core)
+        if at not in self._known:
+            spot = self._spot(method, core)
+            self._known[at] = Known() if spot is None else batchsize.read(spot)
+        return self._known[at]
+
+    def _keep(self, method: str, core: tuple[int, ...], known: Known) -> None:
+        self._known[method, core] = known
+        spot = self._spot(method, core)
+        if spot is not None:
+            batchsize.write(spot, known)
+
+    def _spot(self, method: str, core: tuple[int, ...]) -> Spot | None:
+        """What is kept on disk: nothing of a CPU, whose memory others use as well."""
+        if self._lane is None:
+            return None
+        import torch
+
+        name = self._lane.name
+        said = (self._key.sha256, method, core, self.precision, name)
+        return Spot(*said, torch=torch.__version__)
+
+
+class Later:
+    """The result of a pass, once it is there.
+
+    Parameters
+    ----------
+    result : callable
+        Waits for it.
+    future : Future, optional
+        The pass itself, if it is on its way.
+    """
+
+    def __init__(
+        self,
+        result: Callable[[], np.ndarray],
+        future: Future[np.ndarray] | None = None,
+    ) -> None:
+        self.result, self._future = result, future
+
+    def forget(self) -> None:
+        """Wait until the pass is no more on its way, however it ends."""
+        if self._future is not None and not self._future.cancel():
+            self._future.exception()
+
+
+def _one_each(value: Any, count: int) -> bool:
+    """Whether an argument is an array with a row for each field."""
+    return isinstance(value, np.ndarray) and value.ndim > 0 and len(value) == count
 
 
 @contextmanager
-def running(key: ModelKey, device: str) -> Iterator[Loaded]:
+def running(asked: Asked) -> Iterator[Loaded]:
     """Hold the model while one forward pass after the other runs.
 
-    At most as many tasks run a network at the same time as keep the cores busy: one
-    per GPU, and on a CPU one per group of threads that torch uses for itself.
+    At most as many tasks run a network at the same time as keep the device busy: see
+    :mod:`xatmo.engine.devices`.
+
+    Parameters
+    ----------
+    asked : Asked
+        A call, or what else names a model, a device and how to compute.
     """
-    resolved = resolve_device(device)
-    with _gate(resolved):
-        yield _get(key, resolved)
+    with held(asked.device) as device:
+        yield _get((asked.key, device, asked.precision, asked.compile))
 
 
-def resolve_device(device: str) -> str:
-    """``"auto"`` means CUDA where there is one; anything else is checked."""
-    import torch
-
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind = device.split(":")[0]
-    usable = {"cpu": True, "cuda": torch.cuda.is_available()}
-    if not usable.get(kind, False):
-        msg = f"The device {device!r} cannot be used here."
-        raise OptionError(
-            msg,
-            found=f"device={device!r}, CUDA available: {torch.cuda.is_available()}",
-            needed="'auto', 'cpu', or 'cuda' on a machine with a GPU",
-            hint="xatmo.set_options(device='auto')",
-        )
-    return device
-
-
-def _get(key: ModelKey, device: str) -> Loaded:
+def _get(use: _Use) -> Loaded:
     global _load_count
     with _lock:
-        found = _loaded.get((key, device))
+        found = _loaded.get(use)
         if found is None:
-            found = _loaded[key, device] = Loaded(key, device)
+            found = _loaded[use] = Loaded(*use)
             _load_count += 1
-            while len(_loaded) > _KEEP:
-                _loaded.popitem(last=False)
-        _loaded.move_to_end((key, device))
+            alike = [other for other in _loaded if other[1] == use[1]]
+            for other in alike[:-_KEEP]:
+                del _loaded[other]
+        _loaded.move_to_end(use)
         return found
-
-
-def _gate(device: str) -> threading.Semaphore:
-    import torch
-
-    with _lock:
-        if device not in _gates:
-            permits = 1
-            if device == "cpu":
-                # Workers of dask.distributed hold torch to one thread; a plain process
-                # lets it use every core. Either way all cores are used once.
-                permits = max(1, cpu_count() // torch.get_num_threads())
-            _gates[device] = threading.Semaphore(permits)
-        return _gates[device]
-
-
-def cpu_count() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def load_count() -> int:
@@ -141,12 +321,17 @@ def is_out_of_memory(error: Exception) -> bool:
 
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return isinstance(error, RuntimeError) and any(s in str(error) for s in _FULL)
 
 
-def free_memory() -> None:
-    """Give back what the failed pass left in the GPU's pool."""
+def free_memory(error: Exception | None = None) -> None:
+    """Give back what a failed pass left in the GPU's pool.
+
+    What its functions had in hand would stay there as long as the error does.
+    """
     import torch
 
+    if error is not None:
+        traceback.clear_frames(error.__traceback__)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

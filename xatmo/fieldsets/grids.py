@@ -27,8 +27,11 @@ def whole_grid_problem(grid: Grid, axes: Axes, card: Card) -> GridError | None:
     """
     rows, columns = card.grid.patch
     sizes = (grid.latitude.size, grid.longitude.size)
-    if sizes == (rows, columns) and grid.is_global and not grid.gaussian:
-        if _off(grid)[0] <= (_HALF + _SAME) * 180 / rows:
+    if card.grid.latitude:
+        return _regional_problem(grid, axes, card)
+    regular = card.grid.gaussian or not grid.gaussian
+    if sizes == (rows, columns) and grid.is_global and regular:
+        if _off(grid, card)[0] <= (_HALF + _SAME) * 180 / rows:
             return None
         found = f"latitudes from {grid.latitude[0]:g} to {grid.latitude[-1]:g}"
     else:
@@ -48,11 +51,11 @@ def whole_grid_problem(grid: Grid, axes: Axes, card: Card) -> GridError | None:
 
 def grid_notes(grid: Grid, card: Card) -> list[str]:
     """Say how far off the points are, if they are not where they were in training."""
-    cells = (180 / card.grid.patch[0], 360 / card.grid.patch[1])
+    cells = _cells(card)
     names = ("latitudes", "longitudes")
     return [
         f"{name} are up to {off:.3g}° from those that {card.name} was trained with"
-        for name, off, cell in zip(names, _off(grid), cells, strict=True)
+        for name, off, cell in zip(names, _off(grid, card), cells, strict=True)
         if off > _SAME * cell
     ]
 
@@ -73,13 +76,61 @@ def check_whole(variables: Sequence[xr.DataArray], axes: Axes, card: Card) -> No
             )
 
 
-def _off(grid: Grid) -> tuple[float, float]:
-    """Degrees between rows, and columns, and the middles of equal cells."""
-    rows, columns = grid.latitude.size, grid.longitude.size
+def _places(card: Card) -> tuple[np.ndarray, np.ndarray]:
+    """Rows from the north, and columns, that a network was trained on."""
+    rows, columns = card.grid.patch
+    north, east = card.grid.latitude, card.grid.longitude
+    if north and east:
+        return np.linspace(*north, rows), np.linspace(*east, columns)
     middles = 90 - 180 / rows * (np.arange(rows) + 0.5)
-    places = 360 / columns * np.arange(columns)
-    south, east = np.abs(grid.latitude - middles), np.abs(grid.longitude - places)
-    return float(south.max()), float(east.max())
+    return middles, 360 / columns * np.arange(columns)
+
+
+def _cells(card: Card) -> tuple[float, float]:
+    """Degrees from row to row, and from column to column."""
+    north, east = _places(card)
+    return (
+        float(abs(north[-1] - north[0])) / max(1, north.size - 1),
+        float(east[-1] - east[0]) / max(1, east.size - 1),
+    )
+
+
+def _off(grid: Grid, card: Card) -> tuple[float, float]:
+    """Degrees between rows, and columns, and those of training."""
+    north, east = _places(card)
+    south = np.abs(grid.latitude - north)
+    away = (grid.longitude - east + 180) % 360 - 180
+    return float(south.max()), float(np.abs(away).max())
+
+
+def _regional_problem(grid: Grid, axes: Axes, card: Card) -> GridError | None:
+    """Return what is wrong with a grid for a network that knows one region alone."""
+    north, east = _places(card)
+    sizes = (grid.latitude.size, grid.longitude.size)
+    if sizes == (north.size, east.size):
+        off = _off(grid, card)
+        if all(
+            o <= (_HALF + _SAME) * cell
+            for o, cell in zip(off, _cells(card), strict=True)
+        ):
+            return None
+    lat, lon = str(axes.latitude), str(axes.longitude)
+    ends = (north[-1], north[0]) if grid.lat_flipped else (north[0], north[-1])
+    rows = f"np.linspace({ends[0]:g}, {ends[1]:g}, {north.size})"
+    columns = f"np.linspace({east[0]:g}, {east[-1]:g}, {east.size})"
+    found = f"{sizes[0]} x {sizes[1]} points, {_extent(grid.latitude)}°N, "
+    needed = f"{north.size} x {east.size} points, {_extent(north)}°N, "
+    return GridError(
+        f"{card.name} reads one region, and this is another one.",
+        found=f"{found}{_extent(grid.longitude)}°E",
+        needed=f"{needed}{_extent(east)}°E",
+        hint=f"ds.interp({{{lat!r}: {rows}, {lon!r}: {columns}}}), or ds.sel(...) of "
+        "a grid that holds these points; or train a model on yours: see train/climax",
+    )
+
+
+def _extent(values: np.ndarray) -> str:
+    return f"{values[0]:g} to {values[-1]:g}"
 
 
 def _reaches(grid: Grid) -> bool:

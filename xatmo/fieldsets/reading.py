@@ -25,6 +25,7 @@ from xatmo.fields import Grid, as_dataset, find_axes, read, read_grid
 from xatmo.fields.levels import describe_levels
 from xatmo.fieldsets.grids import check_whole, grid_notes, whole_grid_problem
 from xatmo.lags import dated
+from xatmo.matching import warn_of_chunks
 from xatmo.options import get_options
 from xatmo.zoo import Card, Model, constants_of
 
@@ -122,8 +123,9 @@ class FieldSet:
             kwargs=tuple(sorted(kwargs.items())),
             names=tuple(channel.held.variable for channel in self.channels),
             device=options.device,
+            batch_size=options.batch_size,
             # A field is worth some tenths of a second, and every batch is filled up.
-            batch_size=options.batch_size or 1,
+            cpu_batch=1,
             missing=options.missing,
         )
         turned = [self._turned(da) for da in arrays]
@@ -191,6 +193,7 @@ def read_fieldset(obj: Any, model: Model, *, level: Any = None) -> FieldSet:
     fields = [read(ds, [h.field.quantity], level=h.asked) for h in held]
     arrays = [next(iter(f.data.values())) for f in fields]
     check_alike(held, arrays, taken=("lead_time", CHANNEL))
+    warn_of_chunks(arrays)
     grid, time = fields[0].grid, fields[0].axes.time
     channels = tuple(
         Channel(

@@ -31,6 +31,7 @@ from xatmo.infilling.boxes import fill_jointly
 from xatmo.infilling.described import described
 from xatmo.infilling.inputs import Marked, check_dims, fields_of, masks_of
 from xatmo.lags import dated
+from xatmo.matching import warn_of_chunks
 from xatmo.zoo import Model
 
 __all__ = ["infill"]
@@ -183,6 +184,7 @@ class _Job:
     def by_itself(self, masks: Mapping[str, Marked]) -> dict[Hashable, xr.DataArray]:
         """Return variables without gaps, each filled by itself, and what to say."""
         check_dims(self.ds, masks, self.asked.parts)
+        warn_of_chunks([marked.values for marked in masks.values()], self.grid.names)
         made: dict[Hashable, xr.DataArray] = {}
         for name, marked in masks.items():
             made |= self._fill(name, _in_memory(marked))

@@ -4,6 +4,7 @@ What is labelled goes in and out: DataArrays or Datasets on the user's own names
 orientation, lazy or not. Nothing here imports torch.
 """
 
+from xatmo.metrics.correlation import anomaly_correlation
 from xatmo.metrics.distributions import percentiles, wasserstein
 from xatmo.metrics.energy import kinetic_energy_spectrum
 from xatmo.metrics.ensembles import (
@@ -31,6 +32,7 @@ from xatmo.metrics.uncertain import (
 )
 
 __all__ = [
+    "anomaly_correlation",
     "at_cities",
     "bias",
     "by_lag",

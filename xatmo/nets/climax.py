@@ -10,13 +10,15 @@ weather and climate" (2023), https://arxiv.org/abs/2301.10343.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xatmo.nets.climax_encoder import ClimaXEncoder, initialise
+from xatmo.nets.climax_guess import Usual, check_guess, error_growth
 from xatmo.nets.climax_region import Patches
 from xatmo.nets.climax_variables import join_patches
 
@@ -69,6 +71,13 @@ class ClimaX(ClimaXEncoder):
         Make the tokens of variables, and their attention, in one step: the same numbers
         and gradients with half the work (with 48 variables) and a fraction of the
         memory. See :mod:`xatmo.nets.climax_variables`.
+    growth : float, optional
+        Hours after which the errors of persistence have come near to their limit: 63 %
+        of it in squares. The network then predicts changes of the variables it is
+        given, in units of such errors. If not given it predicts states, as published.
+    damped : bool
+        Changes are those from a guess in which anomalies fade, towards the usual state
+        of each variable: see :class:`xatmo.nets.climax_guess.Usual`.
 
     Raises
     ------
@@ -77,9 +86,12 @@ class ClimaX(ClimaXEncoder):
 
     Notes
     -----
-    It predicts the whole normalised state, not its change. What is folded out of the
-    weights is kept, without gradients and in evaluation mode, until one of them
-    changes; a change by ``weight.data`` is not seen before the next ``eval()``.
+    As published it predicts the whole normalised state, not its change: up to a day
+    ahead it is then hardly better than persistence, unless it is trained long.
+
+    What is folded out of the weights is kept, without gradients and in evaluation mode,
+    until one of them changes; a change by ``weight.data`` is not seen before the next
+    ``eval()``.
 
     Examples
     --------
@@ -107,9 +119,16 @@ class ClimaX(ClimaXEncoder):
         dropout: float = 0.1,
         drop_path: float = 0.1,
         folded: bool = True,
+        growth: float | None = None,
+        damped: bool = False,
     ) -> None:
+        check_guess(growth, damped)
         sizes = (patch, width, depth, heads, mlp_ratio, dropout, drop_path, folded)
         super().__init__(variables, grid, *sizes)
+        self.growth = growth
+        self.usual = nn.ModuleDict(
+            {name: Usual(self.grid) for name in self.variables} if damped else {}
+        )
         self.decoder = nn.ModuleList(
             nn.Linear(width, width) for _ in range(decoder_depth)
         )
@@ -156,7 +175,53 @@ class ClimaX(ClimaXEncoder):
         for layer in self.decoder:
             x = F.gelu(layer(x))
         shape = (fields.shape[2] // self.patch, fields.shape[3] // self.patch)
-        return join_patches(self._pixels(x, wanted), shape, self.patch)
+        found = join_patches(self._pixels(x, wanted), shape, self.patch)
+        if self.growth is None:
+            return found
+        known = dict(zip(self._names(variables), fields.unbind(1), strict=True))
+        return self._changed(known, found, wanted, lead, region)
+
+    def spread(self, lead: Tensor | float) -> Tensor:
+        """How far states are from those ``lead`` hours before, relative to the limit.
+
+        Parameters
+        ----------
+        lead : Tensor, shape (B,), or float
+            Hours.
+
+        Returns
+        -------
+        Tensor, shape (B,), or of a number ()
+            From 0 to 1; always 1 for a network that predicts states.
+        """
+        hours = torch.as_tensor(lead, dtype=torch.float32, device=self.position.device)
+        if self.growth is None:
+            return torch.ones_like(hours)
+        return error_growth(hours, self.growth)
+
+    def _changed(
+        self,
+        known: Mapping[str, Tensor],
+        found: Tensor,
+        wanted: Sequence[str],
+        lead: Tensor | float,
+        region: Patches | None,
+    ) -> Tensor:
+        """Add changes to what is guessed from what is known: (B, targets, H, W)."""
+        size = self.spread(lead).reshape(-1, 1, 1).to(found)
+        hours = torch.as_tensor(lead).to(found).reshape(-1, 1, 1)
+        hours = hours.expand(len(found), 1, 1)
+        parts = []
+        for number, name in enumerate(wanted):
+            change, now = found[:, number], known.get(name)
+            if now is not None:
+                change = size * change
+            if name in self.usual:
+                usual = cast("Usual", self.usual[name])
+                field = usual.field if region is None else region.crop(usual.field)
+                now = usual(now, hours, field)
+            parts.append(change if now is None else now + change)
+        return torch.stack(parts, 1)
 
     def _pixels(self, x: Tensor, names: Sequence[str]) -> Tensor:
         """Patches of some variables, in one product: (B, N, D) -> (B, N, V, p p)."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from xatmo.errors import OptionError
 
-__all__ = ["number_code", "place_code", "resize_positions"]
+__all__ = ["number_code", "place_code", "resize_field", "resize_positions"]
 
 
 def number_code(numbers: Tensor | Sequence[float], width: int) -> Tensor:
@@ -104,3 +104,20 @@ def resize_positions(positions: Tensor, shape: Sequence[int]) -> Tensor:
     maps = positions.movedim(-1, 0)[None]  # (1, D, h, w)
     maps = F.interpolate(maps, size=size, mode="bicubic", align_corners=False)
     return maps[0].movedim(0, -1).contiguous()
+
+
+def resize_field(field: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Interpolate a map between the middles of its cells: (H, W) -> ``grid``.
+
+    Parameters
+    ----------
+    field : Tensor, shape (H, W)
+    grid : tuple of int
+        Rows and columns that are wanted.
+
+    Returns
+    -------
+    Tensor
+    """
+    whole = field[None, None].float()
+    return F.interpolate(whole, grid, mode="bilinear", align_corners=False)[0, 0]

@@ -67,10 +67,21 @@ def _train(arguments: argparse.Namespace) -> int:
     release = f"next: xatmo release {arguments.recipe}{out}"
     if task(arguments.recipe) == "hole":
         release = f"next: xatmo compare {arguments.recipe} OTHER_RECIPE{out}"
+    elif task(arguments.recipe) == "projection":
+        print(_beginning(folder))
+        data = f" --data {arguments.data}" if arguments.data else ""
+        release = f"next: xatmo evaluate {arguments.recipe}{data}{out}"
     elif arguments.data:
         release = "to release a model of these data, name them in a recipe of their own"
     print(release)
     return 0
+
+
+def _beginning(folder: Path) -> str:
+    """Say what a network for projections began with."""
+    from xatmo.training.projection.initial import began
+
+    return str(began(folder) or "began from scratch")
 
 
 def add_release(commands: Commands) -> None:
@@ -98,8 +109,8 @@ def _release(arguments: argparse.Namespace) -> int:
     from xatmo.training.recipe import read_toml, task
 
     recipe, models = Path(arguments.recipe), Path(arguments.models)
-    if task(recipe) == "hole":
-        raise _not_released(recipe)
+    if task(recipe) in ("hole", "projection"):
+        raise _not_released(recipe, task(recipe))
     kind = task(recipe)
     said: dict[str, Any] = {"out": arguments.out, "progress": not arguments.quiet}
     said |= {key: getattr(arguments, key) for key in _ASKED[kind]}
@@ -120,27 +131,32 @@ _ASKED = {
     "downscale": ("realizations",),
     "infill": ("times",),
     "multiformer": ("times",),
+    "climax": ("times",),
 }
 
 
-def _not_released(recipe: Path) -> AtmoError:
+def _not_released(recipe: Path, kind: str) -> AtmoError:
     from xatmo.errors import OptionError
 
-    msg = f"{recipe} trains a network that fills one hole alone: it is no model."
+    does = "fills one hole alone"
+    if kind == "projection":
+        does = "projects one variable of one climate model, for which there is no verb"
     return OptionError(
-        msg,
-        found='task = "hole"',
+        f"{recipe} trains a network that {does}: it is no model.",
+        found=f'task = "{kind}"',
         needed="a recipe of another task",
         hint=f"xatmo compare {recipe} ..., to score it beside others",
     )
 
 
 def add_evaluate(commands: Commands) -> None:
-    """Add ``xatmo evaluate MODEL --data FILE``."""
+    """Add ``xatmo evaluate MODEL --data FILE``, or of a recipe of projections."""
     text = "score a model on data, beside plain methods"
     parser = commands.add_parser("evaluate", help=text, description=text.capitalize())
-    parser.add_argument("model", help="name of a model")
-    parser.add_argument("--data", required=True, nargs="+", help="files or stores")
+    text = "name of a model; or a recipe of projections, to score its run"
+    parser.add_argument("model", help=text)
+    text = "files or stores; of a recipe, a folder in place of its own"
+    parser.add_argument("--data", nargs="+", default=(), help=text)
     parser.add_argument("--start", help="first time, such as 2020-01-01")
     parser.add_argument("--end", help="last time, included")
     parser.add_argument("--level", help='such as "10 m" or "850 hPa"')
@@ -148,7 +164,7 @@ def add_evaluate(commands: Commands) -> None:
         "--coarsen", type=int, default=1, help="block means of so many rows and columns"
     )
     parser.add_argument(
-        "--reference", nargs="+", default=(), help="take the EOFs from these files"
+        "--reference", nargs="+", default=(), help="EOFs or climatology are of these"
     )
     parser.add_argument("--pairs", type=int, default=24_000, help="default: 24000")
     parser.add_argument("--triplets", type=int, default=12_000, help="default: 12000")
@@ -164,9 +180,8 @@ def add_evaluate(commands: Commands) -> None:
     parser.add_argument("--seed", type=int, default=7, help="of the draws; default: 7")
     parser.add_argument("--json", help="write all numbers to this file")
     parser.add_argument("--figures", metavar="DIR", help="write figures to this folder")
-    parser.add_argument(
-        "--out", default="runs/evaluate", help="keep prepared data in this folder"
-    )
+    text = "keep prepared data in this folder, default: runs/evaluate; of a recipe, "
+    parser.add_argument("--out", help=text + "the folder of runs, default: runs")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.set_defaults(handler=_evaluate)
 
@@ -175,9 +190,16 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     _need_training_packages("scipy")
     from xatmo.zoo import get_card
 
+    if arguments.model.endswith(".toml"):
+        return _evaluate_recipe(arguments)
+    arguments.out = arguments.out or "runs/evaluate"
     card = get_card(arguments.model)
+    if not arguments.data:
+        raise _no_data(arguments.model)
     if card.box is not None:
         return _evaluate_fields(arguments, "multiformer")
+    if card.leads is not None:
+        return _evaluate_fields(arguments, "climax")
     for kind in ("downscale", "infill"):
         if kind in card.capabilities:
             return _evaluate_fields(arguments, kind)
@@ -206,16 +228,51 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _evaluate_recipe(arguments: argparse.Namespace) -> int:
+    from xatmo.errors import OptionError
+    from xatmo.training.projection.evaluate import evaluate, score_page
+    from xatmo.training.recipe import task
+
+    kind, folders = task(arguments.model), list(arguments.data)
+    if kind != "projection" or len(folders) > 1:
+        msg = "Of recipes only those of projections are scored, on one folder."
+        raise OptionError(
+            msg,
+            found=f'task = "{kind}", {len(folders)} folders',
+            needed='task = "projection", and a folder at most',
+            hint=f"xatmo release {arguments.model}, then the model's name",
+        )
+    data, out = next(iter(folders), None), arguments.out or "runs"
+    scores = evaluate(arguments.model, data=data, out=out)
+    print(score_page(scores))
+    _write_json(arguments.json, scores)
+    return 0
+
+
+def _no_data(model: str) -> AtmoError:
+    from xatmo.errors import OptionError
+
+    msg = f"There are no data to score {model!r} on."
+    needed = "files or stores that the model was not trained on"
+    hint = f"xatmo evaluate {model} --data FILE"
+    return OptionError(msg, found="no --data", needed=needed, hint=hint)
+
+
 def _evaluate_fields(arguments: argparse.Namespace, kind: str) -> int:
     from importlib import import_module
     from pathlib import Path
 
+    from xatmo.training.recipe import Source
     from xatmo.training.rescore import keyed
 
     of_task, page = (
         import_module(f"xatmo.training.{kind}.{part}") for part in ("evaluate", "page")
     )
     said = {key: getattr(arguments, key) for key in _ASKED[kind]}
+    if kind == "climax":
+        about = {"level": arguments.level, "coarsen": arguments.coarsen}
+        about["quantities"] = tuple(arguments.quantity)
+        said["reference"] = [[Source(p, **about)] for p in arguments.reference]
     results: dict[str, Any] = {}
     for key, source in keyed(_sources(arguments)):
         with _with_notes():
@@ -325,8 +382,9 @@ def _compare(arguments: argparse.Namespace) -> int:
     said: dict[str, Any] = {"data": _sources(arguments), "out": arguments.out}
     said["progress"] = not arguments.quiet
     first = task(arguments.recipes[0])
-    kind = first if first in ("hole", "infill") else "downscale"
-    if kind != "hole":
+    known = ("hole", "infill", "climax", "projection")
+    kind = first if first in known else "downscale"
+    if kind in _ASKED:
         said |= {key: getattr(arguments, key) for key in (*_ASKED[kind], "seed")}
     of_task = import_module(f"xatmo.training.{kind}.compare")
     try:

@@ -100,7 +100,7 @@ def facts(recipe: Any, out: Path) -> dict[str, Any]:
     return {
         "name": recipe.name,
         "title": recipe.title,
-        "objective": vars(recipe.objective),
+        "objective": vars(getattr(recipe, "objective", recipe.sampling)),
         "epochs": len(learning_curve(out / recipe.name)),
         "seed": recipe.optimizer.seed,
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import re
 import sys
 import time
 import warnings
@@ -63,6 +64,22 @@ _COLUMNS = {
         "learning_rate": "lr",
         "boxes_per_second": "boxes_per_second",
     },
+    "climax": {
+        "train_loss": "train_loss",
+        "val_rmse": "val_rmse",
+        "val_0h": "val_0h",
+        "val_6h": "val_6h",
+        "val_24h": "val_24h",
+        "val_72h": "val_72h",
+        "learning_rate": "lr",
+        "samples_per_second": "samples_per_second",
+    },
+    "projection": {
+        "train_loss": "train_loss",
+        "val_rmse": "val_rmse",
+        "learning_rate": "lr",
+        "windows_per_second": "windows_per_second",
+    },
     "hole": {
         "train_loss": "train_loss",
         "train_mse": "train_mse",
@@ -88,6 +105,8 @@ _UNITS = {
     "pairs": "pairs",
     "infill": "pieces",
     "multiformer": "boxes",
+    "climax": "samples",
+    "projection": "windows",
 }  # of the others: crops
 
 
@@ -212,6 +231,11 @@ def _skill(curve: list[dict[str, Any]]) -> list[str]:
     if "val_std" in last:
         told = f"held-out RMSE {last['val_rmse']:.3g} in the hole"
         return [told, f"{last['val_std']:.2f} of the standard deviation"]
+    if "val_crps" not in last:
+        ratios = {k: last[k] for k in last if re.fullmatch(r"val_\d+h", k) and last[k]}
+        told = f"held-out RMSE {last['val_rmse']:.3g}"
+        shares = ", ".join(f"{v:.2f} at {k[4:-1]} h" for k, v in ratios.items())
+        return [told, f"over persistence {shares}"] if shares else [told]
     scores = f"held-out RMSE {last['val_rmse']:.3g} and CRPS {last['val_crps']:.3g}"
     if "val_spread_error" in last:
         return [scores, f"spread over error {last['val_spread_error']:.2f}"]

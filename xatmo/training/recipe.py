@@ -16,10 +16,12 @@ __all__ = [
     "Optimizer",
     "Recipe",
     "Sampling",
+    "SlottedField",
     "Source",
     "build",
     "check_built",
     "check_choice",
+    "check_quantities",
     "read_as",
     "read_recipe",
     "read_toml",
@@ -36,6 +38,8 @@ class Source:
     ``coarsen`` makes block means of that many rows and columns: a second, coarser
     grid to learn from. ``spacing`` interpolates to a regular grid of that many
     degrees: coarse simulations on the grid that is wanted, without its detail.
+    ``grid`` makes means over the cells of a regular global grid of so many rows and
+    columns, ``box`` leaves what is between two latitudes and two longitudes.
     ``start`` and ``end`` are ISO dates, both included. ``weight`` is the share of pairs
     relative to their number, ``level`` chooses one of several.
     """
@@ -45,6 +49,9 @@ class Source:
     end: str | None = None
     coarsen: int = 1
     spacing: float | None = None
+    grid: tuple[int, int] | None = None
+    box: tuple[float, float, float, float] | None = None
+    """South, north, west, east."""
     weight: float = 1.0
     level: str | None = None
     scene: str | None = None
@@ -54,6 +61,9 @@ class Source:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "quantities", tuple(self.quantities))
+        for key in ("grid", "box"):
+            if (value := getattr(self, key)) is not None:
+                object.__setattr__(self, key, tuple(value))
 
     def resolve(self) -> Path:
         """Return the file: absolute, in ``$XATMO_DATA/data``, or where we stand."""
@@ -156,6 +166,24 @@ def check_choice(table: str, key: str, value: str, choices: tuple[str, ...]) -> 
         )
 
 
+def check_quantities(source: Source) -> None:
+    """Refuse a source that does not say what it holds.
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+    """
+    if source.quantities:
+        return
+    msg = f"The source {source.path!r} does not say which quantities to read from it."
+    raise OptionError(
+        msg,
+        found=f"path = {source.path!r} without quantities",
+        needed="standard names of fields of the recipe",
+        hint='quantities = ["eastward_wind", "northward_wind"] below its path',
+    )
+
+
 def check_built(told: Mapping[str, tuple[Any, Any]]) -> None:
     """Refuse a network that is built for other fields than the recipe reads.
 
@@ -177,6 +205,25 @@ def check_built(told: Mapping[str, tuple[Any, Any]]) -> None:
                 needed=f"{needed}, as the rest of the recipe says",
                 hint=f"{key} = {needed} in [network]",
             )
+
+
+class SlottedField(Protocol):
+    """A field of a network that knows several levels, each in a slot of its own."""
+
+    @property
+    def name(self) -> str:
+        """What the recipe calls it."""
+
+    @property
+    def quantity(self) -> str:
+        """CF standard name."""
+
+    @property
+    def slots(self) -> tuple[tuple[str, ...], ...]:
+        """For each slot the levels that it may be, such as ``"10 m"``."""
+
+    def slot_of(self, level: str) -> int | None:
+        """Which slot a level of data goes into; None if none of them."""
 
 
 class AnyRecipe(Protocol):

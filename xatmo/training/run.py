@@ -120,10 +120,11 @@ def train(
     s = recipe.optimizer
     L.seed_everything(s.seed)
     network = build_network(recipe)
-    if recipe.init_from and not checkpoint:
-        load_initial(network, recipe.init_from, Path(out))
-    if job.initial and not checkpoint:
-        job.initial(network)
+    if not checkpoint:
+        if job.initial:
+            job.initial(network)
+        elif recipe.init_from:
+            load_initial(network, recipe.init_from, Path(out))
     trainer = build_trainer(
         s,
         folder,
@@ -162,10 +163,18 @@ class Job:
     leaves_out: bool = False
     """Whether a step may leave out parts of the network."""
     initial: Callable[[nn.Module], None] | None = None
-    """Gives the network weights to begin with, other than those of one run."""
+    """Gives the network weights to begin with, where those of one run are not all."""
 
 
-_TASKS = ("pairs", "downscale", "infill", "hole", "multiformer")
+_TASKS = (
+    "pairs",
+    "downscale",
+    "infill",
+    "hole",
+    "multiformer",
+    "climax",
+    "projection",
+)
 
 
 def _begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:

@@ -38,8 +38,13 @@ def open_source(source: Source) -> xr.Dataset:
     if source.coarsen > 1:
         blocks = {axes.latitude: source.coarsen, axes.longitude: source.coarsen}
         ds = ds.coarsen(blocks, boundary="trim").mean()
+    names = str(axes.latitude), str(axes.longitude)
     if source.spacing:
-        ds = _interpolated(ds, str(axes.latitude), str(axes.longitude), source.spacing)
+        ds = _interpolated(ds, *names, source.spacing)
+    if source.grid:
+        ds = _averaged(ds, *names, source.grid)
+    if source.box:
+        ds = _cut(ds, *names, source.box)
     return ds
 
 
@@ -54,6 +59,11 @@ def said(source: Source) -> str:
         parts.append(f"block means of {source.coarsen} x {source.coarsen}")
     if source.spacing:
         parts.append(f"interpolated to {source.spacing:g}°")
+    if source.grid:
+        parts.append(f"means over {source.grid[0]} x {source.grid[1]} cells")
+    if source.box:
+        south, north, west, east = source.box
+        parts.append(f"{south:g} to {north:g}°N, {west:g} to {east:g}°E")
     return ", ".join(parts)
 
 
@@ -70,6 +80,44 @@ def _interpolated(ds: xr.Dataset, lat: str, lon: str, spacing: float) -> xr.Data
     end = x[0] + 360 if closed else x[-1] + spacing / 2
     columns = np.arange(x[0], end - 1e-6, spacing)
     return ds.chunk({lat: -1, lon: -1}).interp({lat: rows, lon: columns})
+
+
+def _averaged(ds: xr.Dataset, lat: str, lon: str, grid: tuple[int, int]) -> xr.Dataset:
+    """Means over areas: the cells of a regular global grid."""
+    try:
+        import xarray_regrid  # noqa: F401 - gives ds its accessor
+    except ImportError as error:
+        msg = "Means over the cells of another grid need xarray-regrid."
+        needed, hint = "that package", 'pip install "xatmo[train]"'
+        raise OptionError(
+            msg, found="it is not installed", needed=needed, hint=hint
+        ) from error
+    rows, columns = grid
+    target = xr.Dataset(
+        coords={
+            lat: 180 / rows * (np.arange(rows) + 0.5) - 90,
+            lon: 360 / columns * np.arange(columns),
+        }
+    )
+    about = {name: ds[name].attrs for name in (lat, lon)}
+    whole = ds.sortby([lat, lon]).chunk({lat: -1, lon: -1})
+    coarse = whole.regrid.conservative(target, latitude_coord=lat)
+    for name, attrs in about.items():
+        coarse[name].attrs.update(attrs)
+    return coarse
+
+
+def _cut(
+    ds: xr.Dataset, lat: str, lon: str, box: tuple[float, float, float, float]
+) -> xr.Dataset:
+    """Leave a box of latitudes and longitudes, across the date line too."""
+    south, north, west, east = box
+    rows = (ds[lat] >= south) & (ds[lat] <= north)
+    away = (ds[lon] - west) % 360  # on the way east from the western edge
+    ds = ds.assign_coords({lon: (west + away).assign_attrs(ds[lon].attrs)})
+    return ds.isel(
+        {lat: np.flatnonzero(rows), lon: np.flatnonzero(away <= (east - west) % 360)}
+    ).sortby(lon)
 
 
 def _opened(path: Path) -> xr.Dataset:

@@ -58,6 +58,8 @@ The whole schema, with the optional keys marked; any other key is an error::
     gaussian = true                 # optional: Gaussian grids are read as well
     northward = true                # optional: the network's rows go from south to
                                     # north
+    latitude = [48.0, 24.0]         # optional, with [leads]: of the first and the last
+    longitude = [120.0, 150.0]      # row and column of a part of the globe
 
     [time]                          # optional: networks that know time
     step = "6h"
@@ -266,6 +268,8 @@ class Grid:
     latitude_limit: float | None = None
     gaussian: bool = False
     northward: bool = False
+    latitude: tuple[float, float] | None = None
+    longitude: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

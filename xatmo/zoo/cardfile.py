@@ -266,7 +266,7 @@ def _grid(root: Table) -> Grid:
         spacing = table.take("spacing", listed(_POSITIVE, length=2))
         if spacing[0] > spacing[1]:
             table.refuse("spacing", "the smallest spacing, then the largest")
-        return Grid(
+        grid = Grid(
             spacing=spacing,
             patch=table.take("patch", listed(_COUNT, length=2)),
             stride=table.take("stride", _COUNT),
@@ -274,7 +274,17 @@ def _grid(root: Table) -> Grid:
             latitude_limit=table.take("latitude_limit", number(above=0, to=90), None),
             gaussian=table.take("gaussian", FLAG, default=False),
             northward=table.take("northward", FLAG, default=False),
+            latitude=table.take("latitude", listed(NUMBER, length=2), None),
+            longitude=table.take("longitude", listed(NUMBER, length=2), None),
         )
+        north, east = grid.latitude, grid.longitude
+        if (north is None) != (east is None) or (north and "leads" not in root.values):
+            table.refuse("latitude", "latitude and longitude together, with [leads]")
+        if north and north[0] <= north[1]:
+            table.refuse("latitude", "the northern row first")
+        if east and not 0 < east[1] - east[0] <= 360:
+            table.refuse("longitude", "the western column first, the eastern beyond it")
+        return grid
 
 
 def _time(root: Table) -> Time | None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["regridded"]
 
+_USUAL = "usual."  # maps of what is usual, (H, W)
 _POSITION = "position"  # what a network calls its codes of places, (rows, columns, D)
 
 
@@ -23,7 +24,7 @@ def regridded(
     model: Model, rows: int, columns: int, *, name: str | None = None
 ) -> Model:
     """Make a model for another grid: see :meth:`xatmo.Model.with_grid`."""
-    from xatmo.nets.climax_position import resize_positions
+    from xatmo.nets.climax_position import resize_field, resize_positions
 
     path, key = weights_path(model.card), model.key
     state = dict(load_state(path, key.sha256, name=model.name))
@@ -33,6 +34,12 @@ def regridded(
     if list(model.card.grid.patch) == [rows, columns]:
         return model
     state[_POSITION] = resize_positions(codes, (rows // patch, columns // patch))
+    state |= {
+        key: resize_field(state[key], (rows, columns))
+        for key in state
+        if key.startswith(_USUAL)
+        and state[key].ndim == 2  # not how long its anomalies last
+    }
     contents = _contents(model, rows, columns, name)
     how = f"Made of the weights of {contents['training']['derived']}; not trained since"
     card = place(NewModel(contents, state, {}, readme_of(contents, how)))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xatmo.errors import OptionError
-from xatmo.training.recipe import Source, check_choice, read_as
+from xatmo.training.recipe import Source, check_choice, check_quantities, read_as
 
 __all__ = ["Gaps", "InfillRecipe", "Objective", "Optimizer", "read_recipe"]
 
@@ -119,7 +119,7 @@ class InfillRecipe:
         kind = self.network.get("convolution", "plain")
         check_choice("network", "convolution", kind, convolutions)
         for source in (*self.train, *self.validation, *self.calibration):
-            _check_quantities(source)
+            check_quantities(source)
 
 
 def read_recipe(path: str | Path) -> InfillRecipe:
@@ -139,15 +139,3 @@ def read_recipe(path: str | Path) -> InfillRecipe:
         objective=Objective,
     )
     return recipe
-
-
-def _check_quantities(source: Source) -> None:
-    if source.quantities:
-        return
-    msg = f"The source {source.path!r} does not say which quantities to read from it."
-    raise OptionError(
-        msg,
-        found=f"path = {source.path!r} without quantities",
-        needed="standard names: each of them is filled on its own",
-        hint='quantities = ["eastward_wind", "northward_wind"] below its path',
-    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from xatmo.training import releasing
 from xatmo.training.checkpoints import check_unchanged
 from xatmo.training.infill.calibrate import fit_spread_factor, seen_ranges
 from xatmo.training.infill.evaluate import evaluate
@@ -14,79 +16,20 @@ from xatmo.training.infill.figures import save_figures, save_learning
 from xatmo.training.infill.page import model_page, short
 from xatmo.training.infill.recipe import InfillRecipe, read_recipe
 from xatmo.training.infill.run import sampler_of
-from xatmo.training.logs import write_curve
 from xatmo.training.release import drafts, head_of, last_checkpoint, saved
-from xatmo.training.rescore import Telling, keyed, publish, rescored, write_scores
+from xatmo.training.releasing import Task
+from xatmo.training.rescore import Telling, keyed
 from xatmo.training.run import build_network, network_state
-from xatmo.zoo import Card, Model, write_card
+from xatmo.zoo import Model, write_card
 
 __all__ = ["draft_model", "release", "rescore", "scores_of"]
-
-TELLING = Telling(model_page, save_figures, save_learning, short)
 _RADIUS = 64  # points beyond which no observation says anything
-
-
-def release(
-    recipe_path: str | Path,
-    *,
-    out: str | Path = "runs",
-    models: str | Path = "models",
-    times: int | None = None,
-    progress: bool = False,
-) -> Path:
-    """Write ``models/<name>/`` from the last checkpoint of a run.
-
-    Parameters
-    ----------
-    recipe_path : path
-        The recipe that was trained.
-    out, models : path
-        Where the run is, and where the model goes.
-    times : int, optional
-        How many are scored of each data set; see
-        :func:`~xatmo.training.infill.evaluate.evaluate`.
-    progress : bool
-        Show progress bars.
-
-    Returns
-    -------
-    Path
-        The model's folder: ``weights.safetensors``, ``card.toml``, and the scores on
-        the recipe's ``evaluation`` data: ``README.md``, ``scores.json``, ``figures``.
-    """
-    recipe = read_recipe(recipe_path)
-    model = draft_model(recipe_path, out)
-    folder = model.card.folder
-    assert folder is not None  # noqa: S101 - it was just written
-    scores = scores_of(model, recipe, out, times, progress)
-    curve = write_curve(Path(out) / recipe.name)
-    write_scores(folder, scores, recipe, recipe_path, curve, TELLING)
-    return publish(folder, Path(models) / recipe.name)
-
-
-def rescore(
-    folder: str | Path,
-    recipe_path: str | Path,
-    *,
-    out: str | Path = "runs",
-    times: int | None = None,
-    progress: bool = False,
-) -> Path:
-    """Measure a released model again: its weights stay, its scores are written anew.
-
-    Parameters as for :func:`release`; ``folder`` is the model's.
-    """
-    recipe = read_recipe(recipe_path)
-
-    def measure(card: Card) -> dict[str, Any]:
-        return scores_of(Model(card, card.key()), recipe, out, times, progress)
-
-    return rescored(Path(folder), recipe, recipe_path, out, measure, TELLING)
 
 
 def scores_of(
     model: Model,
     recipe: InfillRecipe,
+    recipe_path: str | Path,
     out: str | Path,
     times: int | None = None,
     progress: bool = False,
@@ -159,3 +102,12 @@ def _card(recipe: InfillRecipe, network: Any) -> dict[str, Any]:
         "grid": {**tables.get("grid", {}), **grid},
         "infill": {"radius": _RADIUS, **tables.get("infill", {})},
     }
+
+
+TASK = Task(
+    read_recipe,
+    draft_model,
+    scores_of,
+    Telling(model_page, save_figures, save_learning, short),
+)
+release, rescore = (partial(f, TASK) for f in (releasing.release, releasing.rescore))

@@ -23,6 +23,7 @@ from xatmo.training.infill.evaluate import EXAMPLE
 from xatmo.training.infill.evaluate import evaluate as evaluate_gaps
 from xatmo.training.multiformer.masked import PLAIN, masked_scores
 from xatmo.training.recipe import Source
+from xatmo.training.series import evenly, levels_of
 from xatmo.training.source import open_source, said
 from xatmo.zoo import Model, load_model
 
@@ -87,7 +88,7 @@ def evaluate(
     time = str(find_axes(ds).time)
     rows = [*_ahead(ds, time, found, times or _TIMES, progress)]
     # Boxes and gaps are of one level.
-    flat = all(len(list(_levels(ds[name], time))) == 1 for name in names)
+    flat = all(len(list(levels_of(ds[name], time))) == 1 for name in names)
     few = max(da.size for da in ds.data_vars.values()) <= _GAP_POINTS
     gaps = None
     if flat and few:
@@ -162,7 +163,7 @@ def _ahead(
             needed=f"times without gaps for {LEADS[-1]} after a forecast begins",
             hint="take a longer series",
         )
-    some = [able[i] for i in _spread(len(able), most)]
+    some = [able[i] for i in evenly(len(able), most)]
     parts = []
     for i in tqdm(some, "forecasts", disable=not progress):
         parts.append(forecast.isel({time: [i]}).compute())
@@ -177,7 +178,7 @@ def _ahead(
         truth = ds.sel({time: starts + pd.Timedelta(lead)})
         truth = truth.assign_coords({time: starts})
         for name in ds.data_vars:
-            for level, choose in _levels(ds[name], time):
+            for level, choose in levels_of(ds[name], time):
                 row = _scored(
                     ahead[name].isel(choose),
                     truth[name].isel(choose),
@@ -205,25 +206,6 @@ def _scored(
     }
 
 
-def _spread(count: int, most: int) -> list[int]:
-    """So many numbers of a range, at equal distances, at most all."""
-    if count <= most:
-        return list(range(count))
-    return np.unique(np.linspace(0, count - 1, most).round().astype(int)).tolist()
-
-
-def _levels(da: xr.DataArray, time: str) -> Iterator[tuple[str, dict[str, int]]]:
-    """Name each level of a variable, and say how to select it."""
-    axes = find_axes(da.to_dataset(name="x"))
-    others = [d for d in da.dims if d not in (time, axes.latitude, axes.longitude)]
-    if not others:
-        yield "", {}
-        return
-    dim = str(others[0])
-    for i, value in enumerate(da[dim].values):
-        yield f"{dim} {value:g}", {dim: i}
-
-
 # --- Times between --------------------------------------------------------------------
 
 
@@ -248,7 +230,7 @@ def _between(
         new = np.flatnonzero(np.arange(truth.sizes[time]) % every)
         line = kept.interp({time: truth[time]})
         for name in ds.data_vars:
-            for level, choose in _levels(ds[name], time):
+            for level, choose in levels_of(ds[name], time):
                 at = {**choose, time: new}
                 mean, spread, plain, true = (
                     x.isel(at)

@@ -21,10 +21,10 @@ from xatmo.metrics import crps
 from xatmo.training.multiformer.masking import hide
 from xatmo.training.multiformer.recipe import Boxes, Field, Masking
 from xatmo.training.multiformer.sampling import Batch, BoxSampler, present_of
-from xatmo.training.multiformer.scenes import scenes_of
 from xatmo.training.prepare import prepare_source
 from xatmo.training.recipe import Source
 from xatmo.training.sampling import open_stores
+from xatmo.training.scenes import scenes_of
 from xatmo.zoo import Model
 from xatmo.zoo.constants import constants_of
 

@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from xatmo.errors import OptionError
-from xatmo.training.recipe import Source, build, check_choice, read_as
+from xatmo.training.recipe import (
+    Source,
+    build,
+    check_choice,
+    check_quantities,
+    read_as,
+)
 
 __all__ = [
     "Boxes",
@@ -189,7 +195,7 @@ class MultiformerRecipe:
     def __post_init__(self) -> None:
         self._check_fields()
         for source in (*self.train, *self.validation, *self.calibration):
-            _check_quantities(source)
+            check_quantities(source)
 
     @property
     def heads(self) -> dict[str, int]:
@@ -273,15 +279,3 @@ class _Draft(MultiformerRecipe):
         """Return it with fields as such, checked."""
         fields = tuple(build(Field, dict(f), path) for f in self.fields)  # type: ignore[call-overload]
         return MultiformerRecipe(**{**vars(self), "fields": fields})
-
-
-def _check_quantities(source: Source) -> None:
-    if source.quantities:
-        return
-    msg = f"The source {source.path!r} does not say which quantities to read from it."
-    raise OptionError(
-        msg,
-        found=f"path = {source.path!r} without quantities",
-        needed="standard names of fields of the recipe",
-        hint='quantities = ["eastward_wind", "northward_wind"] below its path',
-    )

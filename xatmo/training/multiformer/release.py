@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,14 @@ import numpy as np
 from xatmo.fields.names import canonical_units
 from xatmo.nets.multiformer_fields import FieldSpec
 from xatmo.nets.multiformer_surgery import couple
+from xatmo.training import releasing
 from xatmo.training.checkpoints import check_unchanged
-from xatmo.training.logs import write_curve
-from xatmo.training.multiformer.calibrate import calibrate
-from xatmo.training.multiformer.constants import (
+from xatmo.training.constants import (
     Constants,
-    fit_constants,
     short,
     table_of,
 )
+from xatmo.training.multiformer.calibrate import calibrate
 from xatmo.training.multiformer.evaluate import evaluate
 from xatmo.training.multiformer.figures import save_figures, save_learning
 from xatmo.training.multiformer.page import model_page, short_scores
@@ -28,78 +28,20 @@ from xatmo.training.multiformer.recipe import (
     read_recipe,
     released_part,
 )
-from xatmo.training.multiformer.run import prepared, sampler_of
+from xatmo.training.multiformer.run import fitted, prepared, sampler_of
 from xatmo.training.release import drafts, head_of, last_checkpoint, saved
-from xatmo.training.rescore import Telling, keyed, publish, rescored, write_scores
+from xatmo.training.releasing import Task
+from xatmo.training.rescore import Telling, keyed
 from xatmo.training.run import build_network, network_state
-from xatmo.zoo import Card, Model, write_card
+from xatmo.zoo import Model, write_card
 
 __all__ = ["draft_model", "release", "rescore", "scores_of"]
-
-TELLING = Telling(model_page, save_figures, save_learning, short_scores)
-
-
-def release(
-    recipe_path: str | Path,
-    *,
-    out: str | Path = "runs",
-    models: str | Path = "models",
-    times: int | None = None,
-    progress: bool = False,
-) -> Path:
-    """Write ``models/<name>/`` from the last checkpoint of a run.
-
-    Parameters
-    ----------
-    recipe_path : path
-        The recipe that was trained.
-    out, models : path
-        Where the run is, and where the model goes.
-    times : int, optional
-        How many are scored of each data set; see
-        :func:`~xatmo.training.multiformer.evaluate.evaluate`.
-    progress : bool
-        Show progress bars.
-
-    Returns
-    -------
-    Path
-        The model's folder: ``weights.safetensors``, ``card.toml``, and the scores on
-        the recipe's ``evaluation`` data: ``README.md``, ``scores.json``, ``figures``.
-    """
-    recipe = read_recipe(recipe_path)
-    model = draft_model(recipe_path, out)
-    folder = model.card.folder
-    assert folder is not None  # noqa: S101 - it was just written
-    scores = scores_of(model, recipe, out, times, progress)
-    curve = write_curve(Path(out) / recipe.name)
-    write_scores(folder, scores, recipe, recipe_path, curve, TELLING)
-    return publish(folder, Path(models) / recipe.name)
-
-
-def rescore(
-    folder: str | Path,
-    recipe_path: str | Path,
-    *,
-    out: str | Path = "runs",
-    times: int | None = None,
-    progress: bool = False,
-) -> Path:
-    """Measure a released model again: its weights stay, its scores are written anew.
-
-    Parameters as for :func:`release`; ``folder`` is the model's.
-    """
-    recipe = read_recipe(recipe_path)
-
-    def measure(card: Card) -> dict[str, Any]:
-        return scores_of(Model(card, card.key()), recipe, out, times, progress)
-
-    return rescored(Path(folder), recipe, recipe_path, out, measure, TELLING)
 
 
 def scores_of(
     model: Model,
     recipe: MultiformerRecipe,
+    recipe_path: str | Path,
     out: str | Path,
     times: int | None = None,
     progress: bool = False,
@@ -134,7 +76,7 @@ def draft_model(recipe_path: str | Path, out: str | Path = "runs") -> Model:
     run = Path(out) / recipe.name
     checkpoint = last_checkpoint(recipe_path, run)
     stores = prepared(recipe, recipe.train, run)
-    constants = fit_constants(recipe, recipe.train, stores)
+    constants = fitted(recipe, stores)
     told = table_of(constants)
     check_unchanged(recipe, told, run, "make a model of the recipe that was trained")
     state = network_state(checkpoint)
@@ -218,3 +160,12 @@ def _layers(network: Any, stride: int) -> dict[str, Any]:
         "stride": dict.fromkeys(names, stride),
         "features": dict.fromkeys(names, width),
     }
+
+
+TASK = Task(
+    read_recipe,
+    draft_model,
+    scores_of,
+    Telling(model_page, save_figures, save_learning, short_scores),
+)
+release, rescore = (partial(f, TASK) for f in (releasing.release, releasing.rescore))

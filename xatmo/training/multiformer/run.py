@@ -10,22 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from xatmo.nets.multiformer_fields import FieldSpec
 from xatmo.training.checks import hold_out
+from xatmo.training.constants import Constants, fit_constants, table_of
 from xatmo.training.data import NumberedData
-from xatmo.training.multiformer.constants import Constants, fit_constants, table_of
 from xatmo.training.multiformer.coupling import load_fields
 from xatmo.training.multiformer.module import MaskedBoxes
 from xatmo.training.multiformer.recipe import MultiformerRecipe, read_recipe
 from xatmo.training.multiformer.sampling import BoxSampler
-from xatmo.training.multiformer.scenes import scenes_of
 from xatmo.training.prepare import prepare_source
 from xatmo.training.recipe import Source
-from xatmo.training.run import Job
+from xatmo.training.run import Job, load_initial
 from xatmo.training.sampling import BLOCK_SECONDS, FieldStore, open_stores
+from xatmo.training.scenes import scenes_of
 
-__all__ = ["begin", "prepared", "sampler_of"]
+__all__ = ["begin", "fitted", "prepared", "sampler_of"]
 
 
 def begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
@@ -34,7 +35,7 @@ def begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
     folder = out / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
     stores = prepared(recipe, recipe.train, folder)
-    constants = fit_constants(recipe, recipe.train, stores)
+    constants = fitted(recipe, stores)
     train = sampler_of(recipe, recipe.train, stores, constants)
     held_out = None
     if recipe.validation:
@@ -58,8 +59,15 @@ def begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
         data,
         "boxes",
         leaves_out=True,
-        initial=partial(load_fields, recipe=recipe, out=out),
+        initial=partial(_begin_with, recipe=recipe, out=out),
     )
+
+
+def _begin_with(network: nn.Module, recipe: MultiformerRecipe, out: Path) -> None:
+    """Give a network the weights that the recipe names: of a run, and of fields."""
+    if recipe.init_from:
+        load_initial(network, recipe.init_from, out)
+    load_fields(network, recipe, out)
 
 
 def on_data(recipe: MultiformerRecipe, source: Source) -> MultiformerRecipe:
@@ -76,6 +84,12 @@ def prepared(
     """Write the stores of sources, or find them, and open them."""
     paths = [prepare_source(s, s.quantities, folder / "data") for s in sources]
     return open_stores(paths, recipe.sampling.cache_mb)
+
+
+def fitted(recipe: MultiformerRecipe, stores: Sequence[FieldStore]) -> Constants:
+    """Measure the constants of the training data."""
+    monthly = recipe.normalization.by == "month"
+    return fit_constants(recipe.fields, recipe.train, stores, monthly=monthly)
 
 
 def sampler_of(

@@ -14,7 +14,7 @@ import numpy as np
 
 from xatmo.training.multiformer.masking import KINDS, draw_kind, hide
 from xatmo.training.multiformer.recipe import Boxes, Field, Masking
-from xatmo.training.multiformer.scenes import Scene
+from xatmo.training.scenes import Scene
 
 __all__ = ["Batch", "BoxSampler", "present_of", "when"]
 

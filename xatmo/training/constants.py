@@ -8,8 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import xarray as xr
 
-from xatmo.training.multiformer.recipe import MultiformerRecipe
-from xatmo.training.recipe import Source
+from xatmo.training.recipe import SlottedField, Source
 from xatmo.training.sampling import FieldStore
 
 __all__ = ["Constants", "fit_constants", "table_of"]
@@ -21,17 +20,19 @@ _MONTHS = 12
 
 
 def fit_constants(
-    recipe: MultiformerRecipe,
+    fields: Sequence[SlottedField],
     sources: Sequence[Source],
     stores: Sequence[FieldStore],
+    *,
+    monthly: bool = False,
 ) -> Constants:
     """Measure the constants: those of the first grid that a level comes on.
 
-    All points and times count alike. With ``by = "month"`` a month that no data are of
+    All points and times count alike. With ``monthly`` a month that no data are of
     gets the constants of all data.
     """
     found: Constants = {}
-    for field in recipe.fields:
+    for field in fields:
         for level in (name for names in field.slots for name in names):
             here = [
                 i
@@ -46,7 +47,7 @@ def fit_constants(
                 for i in here
                 if (sources[i].coarsen, sources[i].spacing) == grid
             ]
-            found[field.name, level] = _monthly(recipe, field.quantity, same)
+            found[field.name, level] = _measured(field.quantity, same, monthly)
     return found
 
 
@@ -68,8 +69,8 @@ def short(values: np.ndarray) -> list[float]:
     return numbers[:1] if len(set(numbers)) == 1 else numbers
 
 
-def _monthly(
-    recipe: MultiformerRecipe, quantity: str, stores: Sequence[FieldStore]
+def _measured(
+    quantity: str, stores: Sequence[FieldStore], monthly: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation (12,)."""
     sums = np.zeros((_MONTHS, 3))  # count, sum, sum of squares
@@ -84,7 +85,7 @@ def _monthly(
                 x = x - (shift or 0.0)  # no difference of two large numbers
                 sums[int(month) - 1] += [x.size, x.sum(), np.square(x).sum()]
     total = np.broadcast_to(sums.sum(0), sums.shape)
-    if recipe.normalization.by == "month":
+    if monthly:
         total = np.where(sums[:, :1] > 0, sums, total)
     count, first, second = total.T
     mean = first / count

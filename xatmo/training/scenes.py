@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xatmo.errors import OptionError
-from xatmo.training.multiformer.recipe import Field
-from xatmo.training.recipe import Source
+from xatmo.training.recipe import SlottedField, Source
 from xatmo.training.sampling import FieldStore
 
 __all__ = ["Channel", "Scene", "scenes_of"]
@@ -98,7 +97,7 @@ class Scene:
 def scenes_of(
     sources: Sequence[Source],
     stores: Sequence[FieldStore],
-    fields: Sequence[Field],
+    fields: Sequence[SlottedField],
     constants: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]],
 ) -> list[Scene]:
     """Join stores to scenes: those of one ``scene``, else those of one file and grid.
@@ -107,7 +106,7 @@ def scenes_of(
     ----------
     sources, stores
         Of the same number.
-    fields : sequence of Field
+    fields : sequence of SlottedField
     constants : mapping
         (field, level) -> mean and standard deviation (12,) of calendar months.
 
@@ -137,7 +136,7 @@ def _scene(
     name: str,
     sources: list[Source],
     stores: list[FieldStore],
-    fields: Sequence[Field],
+    fields: Sequence[SlottedField],
     constants: Mapping[tuple[str, str], tuple[np.ndarray, np.ndarray]],
 ) -> Scene:
     first = stores[0]
@@ -159,7 +158,9 @@ def _scene(
     return Scene(name, stores, [found[key] for key in sorted(found)], times, weight)
 
 
-def _field_of(quantity: str, fields: Sequence[Field]) -> tuple[int, Field]:
+def _field_of(
+    quantity: str, fields: Sequence[SlottedField]
+) -> tuple[int, SlottedField]:
     for number, field in enumerate(fields):
         if field.quantity == quantity:
             return number, field
@@ -189,7 +190,7 @@ def _grid(store: FieldStore) -> str:
     return f"{store.latitude.size} x {store.longitude.size} points"
 
 
-def _no_level(store: FieldStore, field: Field) -> OptionError:
+def _no_level(store: FieldStore, field: SlottedField) -> OptionError:
     known = ", ".join(repr(level) for names in field.slots for level in names)
     msg = f"The level of {store.name} is none of the field {field.name!r}."
     return OptionError(

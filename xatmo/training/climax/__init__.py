@@ -1,0 +1,1 @@
+"""Training ClimaX: any variables, any lead time; see ``train/climax``."""

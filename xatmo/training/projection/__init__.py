@@ -1,0 +1,1 @@
+"""Training climate projections from forcings, as on ClimateBench."""
