@@ -43,7 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "embedding": LOWER | {"box_embedding", "fieldsets", "matching"},
     "forecasting": LOWER | {"boxes", "embedding", "fieldsets", "lags"},
     "interpolation": LOWER | {"boxes", "embedding", "lags"},
-    "attention_maps": LOWER | {"boxes", "embedding"},
+    "attention_maps": LOWER | {"boxes", "embedding", "fieldsets"},
     "distances": LOWER | {"matching", "alignment", "embedding"},
     "noise": set(),
     "downscaling": LOWER | {"matching", "embedding", "noise"},

@@ -64,7 +64,7 @@ def test_holds_the_package_and_nothing_else(wheel):
 
 
 def test_is_light(wheel):
-    assert wheel.stat().st_size < 35e6  # seven models, none above 6 MB
+    assert wheel.stat().st_size < 40e6  # eight models, none above 6 MB
     with zipfile.ZipFile(wheel) as archive:
         for model in MODELS:
             weights = archive.getinfo(f"xatmo/zoo/models/{model}/weights.safetensors")

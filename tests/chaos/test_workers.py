@@ -53,7 +53,7 @@ def test_a_chunk_that_needs_too_much_memory():
                 x.compute()
             # The cluster goes on: the others are computed.
             assert x[:3].sum().compute() == 3
-            place.client.wait_for_workers(2, timeout=60)
+            place.client.wait_for_workers(2, timeout=300)
             raise caught.value
 
     told = r"(?s)worker that computed it died.*4 workers.*hungry.*smaller chunks.*skip"
@@ -117,7 +117,7 @@ def test_without_us_a_run_waits_for_ever(busy):
         Client(cluster) as client,
     ):
         future = kill_all(client)
-        for _ in range(150):
+        for _ in range(300):
             if not cluster.workers:
                 break
             time.sleep(0.2)
@@ -132,8 +132,8 @@ def test_with_us_it_ends(busy, chosen):
     """With our time-out workers come back; with another one they are replaced."""
     opened = xatmo.cluster.scheduler("local-cluster", workers=2, memory="1GB")
     with dask.config.set(chosen), opened as place:
-        assert kill_all(place.client).result(timeout=120) == 12
-        place.client.wait_for_workers(2, timeout=60)
+        assert kill_all(place.client).result(timeout=300) == 12
+        place.client.wait_for_workers(2, timeout=300)
 
 
 def test_nobody_at_all_is_an_error():

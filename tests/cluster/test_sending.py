@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import signal
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -69,10 +70,12 @@ def test_workers_get_weights_once_each(own_model, far, far_env, lazy):
         assert [f.stat().st_size for f in files] == [weights]
         assert len(cloudpickle.dumps(z.data.dask)) < weights / 20
         # A worker that dies and one that comes later have it too.
-        pid = next(iter(client.run(os.getpid).values()))
+        address, pid = next(iter(client.run(os.getpid).items()))
         os.kill(pid, signal.SIGKILL)
+        while address in client.nthreads():
+            time.sleep(0.1)
         cluster.scale(5)
-        client.wait_for_workers(5, timeout=60)
+        client.wait_for_workers(5, timeout=300)
         client.run(load_network, own_model.key)
         assert list(client.run(received).values()) == [{"mine@1.1.0": 1}] * 5
         np.testing.assert_allclose(z.compute(), expected, rtol=0, atol=1e-5)

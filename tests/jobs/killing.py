@@ -21,10 +21,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 from conftest import data_files
 
-import xatmo.distances  # noqa: F401 - so that children need not
-import xatmo.jobs.run
 from xatmo.cli import main
 from xatmo.jobs.pieces import Pieces
+from xatmo.jobs.run import run_job
+
+assert run_job  # imported here, so that children need not
 
 IN_FLIGHT = 2  # blocks at work at a time, with threads
 

@@ -138,7 +138,7 @@ def test_an_input_that_changes_meanwhile(own, tmp_path, at_block):
         xatmo.run_job("embed", own, out, **SAID)
     assert "in.zarr: newest" in str(caught.value) or "in.zarr: sum" in str(caught.value)
     assert _closed(out)
-    with pytest.raises(JobError, match="another job|has changed"):
+    with pytest.raises(JobError, match=r"another job|has changed"):
         xatmo.run_job("embed", own, out, **SAID)
     assert _closed(out)
     assert xatmo.run_job("embed", own, out, **SAID, overwrite=True).computed == 6

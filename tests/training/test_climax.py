@@ -378,7 +378,7 @@ def test_weights_of_another_size_or_order_are_refused(files, tmp_path):
 def released(files, tmp_path_factory):
     """A tiny model, released with its scores."""
     folder = tmp_path_factory.mktemp("released")
-    path = _write(folder, files)
+    path = _write(folder, files, network="damped = true")
     train(path, out=folder / "runs", progress=False)
     return release(path, out=folder / "runs", models=folder / "models", times=6)
 
@@ -400,6 +400,25 @@ def test_a_released_model_forecasts_what_it_was_scored_on(released, files):
     for text in ("/ linear regression", "eastward_wind", "Learning curve", "ACC"):
         assert text in page
     assert list(released.glob("figures/*/forecast.png"))
+
+
+def test_what_is_usual_comes_to_another_grid(released, tmp_path, monkeypatch, files):
+    monkeypatch.setenv("XATMO_CACHE", str(tmp_path))
+    ds = xr.open_dataset(files / "low.nc").isel(time=[0])
+    with also_in(released.parent):
+        model = xatmo.load_model("tiny-leads")
+        whole = model.network().usual["10m_u_component_of_wind"].field
+        fine = model.with_grid(32, 64)
+        field = fine.network().usual["10m_u_component_of_wind"].field
+        assert field.shape == (32, 64)
+        torch.testing.assert_close(field.mean(), whole.mean(), atol=0.02, rtol=0)
+        lat = np.linspace(90 - 90 / 32, 90 / 32 - 90, 32)
+        near = ds.interp(
+            latitude=lat,
+            longitude=np.arange(64) * 5.625,
+            kwargs={"fill_value": "extrapolate"},
+        )
+        assert np.isfinite(near.atmo.forecast("6h", fine).u10).all()
 
 
 def test_scores_are_what_one_would_count_by_hand(released, files):

@@ -84,7 +84,7 @@ def test_the_card_says_what_the_network_reads(tiny, told):
     model = xatmo.import_model(tiny / "checkpoint_like_published.ckpt", **told)
     card = model.card
     assert card.folder.parent == imported_folder()
-    assert card.capabilities == ("embed", "forecast")
+    assert card.capabilities == ("embed", "forecast", "attention")
     assert (card.leads.step, card.leads.shortest, card.leads.longest) == ("6h", 6, 162)
     assert (card.grid.patch, card.grid.spacing) == ((32, 64), (5.625, 5.625))
     assert card.grid.northward

@@ -1,4 +1,4 @@
-"""attention(): what a network of boxes looks at, in space, in time and of fields."""
+"""attention(): what a network looks at, in space, in time and of fields."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from xatmo.errors import (
     TimeAxisError,
 )
 from xatmo.fields import reorder
+from xatmo.fieldsets import attend_fieldset
 from xatmo.provenance import sign
 from xatmo.zoo import Card, Model, list_models, load_model
 
@@ -56,12 +57,16 @@ def attention(
     each of them takes what it needs to know from the others: here is how much from
     which, where and when, of its own field and of those that this is coupled with.
 
+    A network that is told how far ahead to look, such as ClimaX, makes one token of all
+    variables at a place: here is the share of each of them.
+
     Parameters
     ----------
     obj : Dataset, DataArray or DataTree
         Holds some of the fields that the model reads (see ``xatmo.load_model()``), in
         names and units of the common sources, in the model's time step. Eager or lazy,
-        in any chunks; only the neighbourhood of the place is read.
+        in any chunks; only the neighbourhood of the place is read. For ClimaX as for
+        its forecasts.
     model : str or Model, optional
         The default model for attention if not given.
     layer : int or str, optional
@@ -70,12 +75,13 @@ def attention(
     head : int or str, optional
         One head of attention, counted from 1; ``"all"`` gives each. A field may have
         fewer heads on others than on itself: NaN beyond these. The mean over heads if
-        not given.
+        not given. ClimaX weighs variables once: it has heads, but no layers and parts.
     query : tuple or mapping, optional
         The place that asks: ``(latitude, longitude)`` in degrees, or a mapping of
         these, of ``"field"`` and ``"level"`` (all if not given) and ``"time_offset"``
         such as ``"-6h"`` (the last time of a box if not given). The middle of the
-        domain if not given.
+        domain if not given. For ClimaX a latitude and a longitude, of which the nearest
+        patch is taken; all patches if not given.
     part : {"encoder", "decoder"}, optional
         Encoders attend to their own field and to those that they are coupled with;
         decoders to themselves and to the encoder of the same field.
@@ -101,6 +107,11 @@ def attention(
         and orientation, are the centres of tokens, longitudes without a jump. Fields
         are called as the network does. Lazy if the input is.
 
+        From ClimaX ``(..., latitude, longitude, variable)`` at the centres of patches,
+        and ``head`` at the end if all are asked for, of sum 1 over ``variable``: the
+        user's variables by name, with the level where one has several
+        (``"u 850 hPa"``).
+
     Raises
     ------
     xatmo.errors.ModelNotFoundError
@@ -122,12 +133,16 @@ def attention(
     the map, so that sums stay the same.
 
     Attention says where a layer takes numbers from, not what a result is due to: later
-    layers mix what earlier ones have mixed.
+    layers mix what earlier ones have mixed. The share of a variable does not say how
+    much a forecast would lose without it.
 
     References
     ----------
     Lessig, C. et al. (2023): AtmoRep: A stochastic model of atmosphere dynamics using
     large scale representation learning. https://arxiv.org/abs/2308.13280
+
+    Nguyen, T. et al. (2023): ClimaX: A foundation model for weather and climate.
+    https://arxiv.org/abs/2301.10343
 
     Examples
     --------
@@ -140,6 +155,9 @@ def attention(
     [1.0, 1.0, 1.0, 1.0]
     """
     found = load_model(model, capability="attention")
+    said = {"layer": layer, "head": head, "query": query, "part": part, "time": time}
+    if found.card.leads is not None:
+        return attend_fieldset(obj, found, **said, level=level, history=history_of(obj))
     if found.card.box is None:
         raise _no_way(found.card)
     choice = read_choice(found.card, part, layer, head)
@@ -154,7 +172,6 @@ def attention(
     result = _run(boxes, asked, choice, layout, np.atleast_1d(chosen))
     if boxes.timeless or chosen.ndim == 0:
         result = result.isel({boxes.time: 0}, drop=boxes.timeless)
-    said = {"layer": layer, "head": head, "query": query, "part": part, "time": time}
     dtype = np.result_type(*(channel.dtype for channel in boxes.channels))
     return sign(
         result.astype(dtype, copy=False).rename("attention"),
@@ -327,11 +344,11 @@ def _no_decoder(boxes: Boxes) -> OptionError:
 
 
 def _no_way(card: Card) -> ModelNotFoundError:
-    able = [c.name for c in list_models("attention") if c.box is not None]
+    able = [c.name for c in list_models("attention") if c.box or c.leads]
     msg = f"This version of xatmo cannot show the attention of {card.name!r}."
     return ModelNotFoundError(
         msg,
-        found=f"architecture {card.architecture!r}, without a [box] in its card",
-        needed=f"a model of boxes: {', '.join(able) or 'there is none yet'}",
+        found=f"{card.architecture!r}, without [box] or [leads] in its card",
+        needed=f"one that has them: {', '.join(able) or 'there is none yet'}",
         hint=f"model={able[0]!r}" if able else "xatmo.list_models('attention')",
     )

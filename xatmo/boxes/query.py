@@ -16,7 +16,7 @@ from xatmo.fields import Grid, Level
 from xatmo.fields.levels import describe_levels
 from xatmo.lags import as_hours
 
-__all__ = ["Query", "around", "read_query"]
+__all__ = ["Query", "around", "read_point", "read_query"]
 
 _KEYS = ("latitude", "longitude", "field", "level", "time_offset")
 
@@ -74,6 +74,29 @@ def read_query(query: Any, boxes: Boxes, able: Sequence[Channel]) -> Query:
         level, asking = _at_level(said["level"], asking)
     back = _steps_back(said.get("time_offset"), boxes, domain.box[0])
     return Query(row, column, back, tuple(asking), field, level)
+
+
+def read_point(query: Any, grid: Grid) -> tuple[float, float]:
+    """Return latitude and longitude of the grid point that is nearest to a query.
+
+    Parameters
+    ----------
+    query : tuple of float, or mapping
+        Latitude and longitude, both of them, and nothing else.
+    grid : Grid
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+        If it cannot be read, or is outside the domain.
+    """
+    said = _as_mapping(query)
+    if set(said) != set(_KEYS[:2]):
+        msg = "A query of this model is a place, and no more."
+        needed, hint = "latitude and longitude in degrees", "query=(50.0, 10.0)"
+        raise OptionError(msg, found=f"query={query!r}", needed=needed, hint=hint)
+    row, column = _place(said, grid)
+    return float(grid.latitude[row]), float(grid.longitude[column])
 
 
 def around(

@@ -22,7 +22,8 @@ from xatmo.engine import batch, finer, gaps, plan, worker
 __all__ = ["Seen", "Task", "task_of", "watched"]
 
 
-# What is read stands there as it came, and as the network wants it.
+# What is read stands there as it came, and as the network wants it; what is written, as
+# it is and as it is encoded or handed on.
 _COPIES = 2.0
 # A piece of a domain that becomes finer, with its halo, over the piece.
 _WIDER = 1.3
@@ -104,7 +105,8 @@ def task_of(
     total = max(math.prod(v.sizes[d] for d in v.dims if d not in space) for v in used)
     handed = float(sum(_chunk_bytes(v) for v in _lazy_of(result)))
     if not seen.passes:  # no network: a method that works on the values themselves
-        return Task(_COPIES * fields * field, handed, _COPIES * fields * field)
+        read = _COPIES * fields * field
+        return Task(read, _COPIES * handed, read)
     most = seen.largest
     kind = _KINDS.get(most.method, "whole")
     if kind == "whole" and _SERIES in most.given:
@@ -124,7 +126,7 @@ def task_of(
     if kind == "boxes":
         # Blended one window at a time.
         whole, work = 0.0, work + most.written / most.points * plane
-    return Task(_COPIES * joined * field, max(handed, whole), work)
+    return Task(_COPIES * joined * field, max(_COPIES * handed, whole), work)
 
 
 def _batch_of(plane: float) -> float:

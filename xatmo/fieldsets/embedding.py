@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from xatmo.fields import area_weights, cell_coordinates, from_canonical
+from xatmo.fields import area_weights, cell_coordinates
 from xatmo.fieldsets.reading import SPACE, FieldSet, read_fieldset
 from xatmo.provenance import sign
 from xatmo.zoo import Model, check_layer
@@ -60,7 +60,7 @@ def embed_fieldset(
         weights = xr.DataArray(area_weights(result.latitude.values), dims="latitude")
         result = result.weighted(weights).mean(SPACE)
     dtype = np.result_type(*(channel.dtype for channel in data.channels))
-    result = _in_user_form(result.astype(dtype, copy=False), data)
+    result = data.placed(result.astype(dtype, copy=False))
     return sign(
         result.rename("embedding"),
         verb="embed",
@@ -90,16 +90,3 @@ def _run(data: FieldSet, layer: str, lead: int) -> xr.DataArray:
     }
     result = data.run("embed", data.arrays, out, lead=float(lead))
     return result.assign_coords(latitude=latitude, longitude=longitude)
-
-
-def _in_user_form(result: xr.DataArray, data: FieldSet) -> xr.DataArray:
-    result = from_canonical(result, data.grid)
-    source = data.channels[0].source
-    scalars = {n: c for n, c in source.coords.items() if c.ndim == 0}
-    level = data.channels[0].held.level_dim
-    kept = {n: c for n, c in scalars.items() if c.dtype.kind in "MO" and n != level}
-    result = result.assign_coords(
-        {n: c for n, c in kept.items() if n not in result.coords}
-    )
-    own = [str(d) for d in source.dims if d in result.dims]
-    return result.transpose(*own, ..., "feature")

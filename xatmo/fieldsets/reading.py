@@ -21,7 +21,14 @@ from xatmo.boxes.reading import check_alike
 from xatmo.boxes.times import Times, read_times, scalar_date
 from xatmo.engine import Call, apply
 from xatmo.errors import AtmoError
-from xatmo.fields import Grid, as_dataset, find_axes, read, read_grid
+from xatmo.fields import (
+    Grid,
+    as_dataset,
+    find_axes,
+    from_canonical,
+    read,
+    read_grid,
+)
 from xatmo.fields.levels import describe_levels
 from xatmo.fieldsets.grids import check_whole, grid_notes, whole_grid_problem
 from xatmo.lags import dated
@@ -148,6 +155,22 @@ class FieldSet:
         channels = [self.channels[number] for number in which]
         about = (channels, self.dataset, self.grid, self.time)
         return to_user(result, months, *about)
+
+    def placed(self, result: xr.DataArray) -> xr.DataArray:
+        """Put maps in canonical orientation into the user's; new dimensions are last.
+
+        Coordinates of a single date or calendar come along.
+        """
+        result = from_canonical(result, self.grid)
+        source = self.channels[0].source
+        scalars = {n: c for n, c in source.coords.items() if c.ndim == 0}
+        level = self.channels[0].held.level_dim
+        kept = {n: c for n, c in scalars.items() if c.dtype.kind in "MO" and n != level}
+        result = result.assign_coords(
+            {n: c for n, c in kept.items() if n not in result.coords}
+        )
+        own = [str(d) for d in source.dims if d in result.dims]
+        return result.transpose(*own, ...)
 
     def _turned(self, da: xr.DataArray) -> xr.DataArray:
         """Turn rows round where the network's are in the other order."""

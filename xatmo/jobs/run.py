@@ -257,6 +257,7 @@ class _Loop:
     ) -> None:
         self._work, self._there, self._stop = work, there, stop
         self._skip = on_error == "skip"
+        self._most = _at_once(there)
         self._pieces = Pieces(work.result, work.store)
         self._end: AtmoError | None = None
         count, size = work.layout.count, work.layout.size
@@ -274,7 +275,7 @@ class _Loop:
         Stopped
             By a signal.
         """
-        pool = ThreadPoolExecutor(_at_once(self._there), "xatmo-job")
+        pool = ThreadPoolExecutor(self._most, "xatmo-job")
         try:
             self._run(pool)
         finally:
@@ -292,7 +293,7 @@ class _Loop:
         todo = iter(self._work.todo)
         pending: dict[Future[int], int] = {}
         while True:
-            while len(pending) < _at_once(self._there) and not self._ending:
+            while len(pending) < self._most and not self._ending:
                 region = next(todo, None)
                 if region is None:
                     break

@@ -157,6 +157,18 @@ class ClimaXEncoder(nn.Module):
         self._check_fields(fields, names, region)
         return self.pool.weights(patches_of(fields, self.patch), self._tokens(names))
 
+    def variable_maps(
+        self, fields: Tensor, variables: Sequence[str] | None = None
+    ) -> Tensor:
+        """Return the same as maps; parameters as of :meth:`variable_weights`.
+
+        Returns
+        -------
+        Tensor, shape (B, H / patch, W / patch, heads, V)
+        """
+        shape = (fields.shape[2] // self.patch, fields.shape[3] // self.patch)
+        return self.variable_weights(fields, variables).unflatten(1, shape)
+
     def _pooled(
         self, fields: Tensor, variables: Sequence[str] | None, region: Patches | None
     ) -> Tensor:

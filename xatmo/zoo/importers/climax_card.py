@@ -72,7 +72,7 @@ def card_of_climax(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
         "version": "1.0.0",
         "title": f"ClimaX: {len(options['variables'])} variables on {spacing[0]:g}°",
         "architecture": "climax",
-        "capabilities": ["embed", "forecast"],
+        "capabilities": ["embed", "forecast", "attention"],
         "licence": LICENCE,
         "citation": CITATION,
         "network": dict(options),
