@@ -1,8 +1,9 @@
 """What the labels cost: a bare torch loop against ``ds.atmo.embed()``.
 
 Both run the same network, prepared for inference in the same way, in batches of the
-same size, on the same arrays in memory. E is the bare time over that of xatmo: 1 if the
-library costs nothing.
+same size, on the same arrays in memory. What is told is the time of xatmo over the bare
+one: 1 if the library costs nothing. It includes building the graph, reading names and
+units, and labelling the result.
 """
 
 from __future__ import annotations
@@ -24,11 +25,11 @@ MODEL = "atmodist-vortdiv"  # for divergence and vorticity, which the data hold
 def measure(quick: bool) -> list[Row]:
     """Compare region and globe, in memory and in chunks."""
     keep_freed_memory()
-    regions, globes = (64, 4) if quick else (256, 16)
-    repeats = 4 if quick else 20
+    regions, globes = (512, 4) if quick else (1024, 16)
+    repeats = 4 if quick else 12
     return [
-        *_compare("32 x 64", patch_sized(regions), {64: 0.9, 1: 0.5}, repeats),
-        *_compare("181 x 360", global_degree(globes), {4: 0.9, 1: 0.5}, repeats),
+        *_compare("32 x 64", patch_sized(regions), {256: 1.05, 1: 1.3}, repeats),
+        *_compare("181 x 360", global_degree(globes), {4: 1.1, 1: 1.3}, repeats),
     ]
 
 
@@ -52,7 +53,7 @@ def _compare(
     """One row for the data in memory, and one for each size of chunk."""
     times = ds.sizes["time"]
     bare = bare_loop(ds)
-    cases = {f"{times} fields of {size} in memory": (_embedding(ds), 0.95)}
+    cases = {f"{times} fields of {size} in memory": (_embedding(ds), 1.05)}
     for chunk, goal in goals.items():
         name = f"{times} fields of {size}, Dask, {chunk} per chunk"
         cases[name] = (_embedding(ds.chunk(time=chunk)), goal)
@@ -62,9 +63,8 @@ def _compare(
     return [
         Row(
             name,
-            seconds["bare"] / seconds[name],
+            seconds[name] / seconds["bare"],
             goal=goal,
-            higher=True,
             detail=f"bare {seconds['bare']:.3f} s, xatmo {seconds[name]:.3f} s",
         )
         for name, (_, goal) in cases.items()

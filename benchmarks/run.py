@@ -34,6 +34,8 @@ NAMES = (
     "loss",
     "graph",
     "memory",
+    "parallel",
+    "scheduler",
     "imports",
     "precision",
     "gpu",

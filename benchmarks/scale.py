@@ -59,8 +59,8 @@ def main() -> None:
 def filled(page: str, made: dict[str, str]) -> str:
     """Put tables between their marks."""
     for name, text in made.items():
-        pattern = rf"(<!-- table: {name} -->\n).*?(\n<!-- end -->)"
-        page = re.sub(pattern, rf"\g<1>\n{text}\n\g<2>", page, flags=re.DOTALL)
+        pattern = rf"(<!-- table: {name} -->).*?(<!-- end -->)"
+        page = re.sub(pattern, rf"\1\n\n{text}\n\n\2", page, flags=re.DOTALL)
     return page
 
 
@@ -198,7 +198,7 @@ def draw(rates: dict[str, Any]) -> None:
     ax.set_xscale("log", base=2)
     ax.set_xticks(WORKERS, [f"{n:,}" for n in WORKERS])
     ax.set(xlabel="cores", ylabel="share of their time in tasks", ylim=(0, 1.03))
-    ax.legend(title="fields in a chunk", frameon=False)
+    fig.legend(title="fields in a chunk", frameon=False, loc="outside right center")
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     fig.savefig(FIGURE, metadata={"Date": None})

@@ -13,6 +13,7 @@ import heapq
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,28 +50,31 @@ def measure(quick: bool) -> list[Row]:
 
 def per_task(count: int) -> tuple[float, float]:
     """Seconds of the CPU and bytes that a task costs where the scheduler is."""
-    import dask
     import psutil
-    from dask.delayed import delayed
-    from distributed import Client, LocalCluster
+    from distributed import Client, LocalCluster, wait
 
     own = psutil.Process()
     options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
-    with LocalCluster(**options) as cluster, Client(cluster) as client:
-        client.compute(delayed(len)([delayed(_nothing)(-1)])).result()  # warm
+    with LocalCluster(**options) as cluster, Client(cluster):
+        wait(_nothings(10).persist())  # warm
         before = own.memory_info().rss
         start = time.process_time()
-        tasks = [delayed(_nothing, pure=False)(i) for i in range(count)]
-        with dask.config.set({"optimization.fuse.active": False}):
-            found = client.compute(delayed(len)(tasks))
-        found.result()
+        held = _nothings(count).persist()
+        wait(held)
         seconds = time.process_time() - start
         after = own.memory_info().rss
     return seconds / count, max(0.0, after - before) / count
 
 
-def _nothing(number: int) -> int:
-    return number
+def _nothings(count: int) -> Any:
+    """One task for each number, which hands it on."""
+    import dask.array as da
+
+    return da.zeros(count, chunks=1).map_blocks(_nothing, dtype=float)
+
+
+def _nothing(block: np.ndarray) -> np.ndarray:
+    return block
 
 
 def spread_around(mean: float, count: int) -> np.ndarray:

@@ -23,6 +23,8 @@ from xatmo.zoo.registry import packaged_folder
 _COMMANDS = {
     "xatmo": [],
     "demo": ["demo"],
+    **{verb: [verb] for verb in ("embed", "distance", "downscale", "infill")},
+    "forecast": ["forecast"],
     "models": ["models"],
     "models-list": ["models", "list"],
     "models-show": ["models", "show"],

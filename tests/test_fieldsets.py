@@ -267,6 +267,163 @@ def test_embedding(globe, model):
     assert tokens.shape == (1, 4, 8, 16)
 
 
+# --- How much each variable counts ----------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shares(globe, model):
+    return globe.atmo.attention(model, head="all")
+
+
+LABELS = ["t2m", "z 500 hPa", "z 850 hPa", "t 850 hPa"]
+
+
+def test_shares_are_those_of_the_network(shares, globe, model):
+    """Patch by patch and head by head; its rows go from south to north."""
+    import torch
+
+    from xatmo.zoo.importers.climax_card import era5_constants
+
+    assert shares.dims == ("time", "latitude", "longitude", "variable", "head")
+    assert shares.shape == (3, 4, 8, 4, 2)
+    assert list(shares["variable"].values) == LABELS
+    assert list(shares["head"].values) == [1, 2]
+    np.testing.assert_allclose(shares.sum("variable"), 1, atol=1e-6)
+    assert float(shares.std()) > 0.05
+    names = ["2m_temperature", "geopotential_500", "geopotential_850"]
+    names += ["temperature_850"]
+    fields = [globe.t2m, globe.z[:, 0], globe.z[:, 1], globe.t[:, 1]]
+    x = [
+        (da.values - era5_constants()[n][0]) / era5_constants()[n][1]
+        for da, n in zip(fields, names, strict=True)
+    ]
+    x = torch.from_numpy(np.stack(x, 1)[:, :, ::-1].astype("f4").copy())
+    with torch.inference_mode():
+        found = model.network().variable_weights(x, names)  # (B, N, heads, V)
+    found = found.unflatten(1, (4, 8)).flip(1).transpose(-2, -1).numpy()
+    np.testing.assert_allclose(shares, found, atol=1e-5)
+    z = globe.atmo.embed(model)
+    for name in ("time", "latitude", "longitude"):
+        np.testing.assert_array_equal(shares[name], z[name])
+
+
+def test_shares_of_heads_places_times_and_levels(shares, globe, model):
+    def ask(**arguments):
+        return globe.atmo.attention(model, **arguments)
+
+    mean = ask()
+    assert mean.dims == ("time", "latitude", "longitude", "variable")
+    np.testing.assert_allclose(mean, shares.mean("head"), atol=1e-6)
+    assert (mean.attrs["averaged_over"], mean.dtype) == ("heads", np.float32)
+    assert "attention(model='tiny-climax'" in mean.attrs["history"]
+    assert mean.attrs["fields_left_out"] == "u_component_of_wind at 10 m"
+    one = ask(head=2)
+    np.testing.assert_array_equal(one, shares.sel(head=2))
+    assert int(one["head"]) == 2
+
+    place = ask(query=(50.0, -120.0), head=1)
+    assert place.dims == ("time", "variable")
+    here = shares.sel(head=1)[:, 0, 5]
+    np.testing.assert_array_equal(place, here)
+    assert float(place.latitude) == float(here.latitude)
+    np.testing.assert_array_equal(
+        ask(query={"latitude": 50.0, "longitude": 240.0}, head=1), place
+    )
+
+    when = ask(time="2020-02-28T06")
+    assert when.dims == mean.dims[1:]
+    assert when.time == globe.time[1]
+    np.testing.assert_array_equal(when, mean[1])
+    later = ask(time=slice("2020-02-28T06", None))
+    np.testing.assert_array_equal(later, mean[1:])
+
+    low = ask(level=[500, "2 m"])
+    assert list(low["variable"].values) == ["t2m", "z 500 hPa"]
+    assert not np.allclose(low.sel(variable="t2m"), mean.sel(variable="t2m"))
+    alone = globe[["t2m"]].atmo.attention(model)
+    np.testing.assert_allclose(alone, 1)
+
+
+def test_shares_in_any_form(shares, globe, model):
+    other = _other_form(globe)
+    found = other.atmo.attention(model, head="all")
+    assert found.dims[-2:] == ("variable", "head")
+    assert list(found["variable"].values) == [
+        "t2m",
+        "zg 500 hPa",
+        "zg 850 hPa",
+        LABELS[3],
+    ]
+    assert (np.diff(found.lat) > 0).all()
+    assert float(found.lon.min()) < 0
+    back = found.assign_coords(lon=found.lon % 360).sortby("lon")
+    back = back.sortby("lat", ascending=False)
+    back = back.transpose("valid_time", "lat", "lon", ...)
+    np.testing.assert_allclose(back, shares, atol=1e-5)
+
+
+@pytest.mark.parametrize("chunks", [{"time": 1}, {"time": 2, "level": 1}])
+def test_shares_are_lazy_and_alike_in_all_chunks(shares, globe, model, chunks):
+    lazy = globe.chunk(chunks)
+    with count_forwards() as counted, raise_if_computes():
+        found = lazy.atmo.attention(model, head="all")
+        mean = lazy.atmo.attention(model, time="2020-02-28T12", query=(0, 0))
+    assert counted.calls == 0
+    assert found.chunksizes["time"] == lazy.t2m.chunksizes["time"]
+    np.testing.assert_allclose(found, shares, atol=1e-6)
+    with count_forwards() as counted:
+        mean.compute()
+    assert counted.calls == 1
+    undated = globe.isel(time=1).drop_vars("time").atmo.attention(model, head="all")
+    np.testing.assert_allclose(undated, shares[1], atol=1e-6)
+
+
+def test_shares_are_unknown_where_values_are(shares, globe, model):
+    gaps = globe.copy()
+    gaps["t2m"] = gaps.t2m.where(gaps.t2m.time != gaps.time[1])
+    with pytest.raises(errors.MissingValuesError):
+        gaps.atmo.attention(model)
+    with xatmo.set_options(missing="propagate"):
+        found = gaps.atmo.attention(model, head="all")
+    assert np.isnan(found[1]).all()
+    np.testing.assert_allclose(found[::2], shares[::2], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "texts"),
+    [
+        ({"layer": 1}, errors.OptionError, ["weighs variables once", "layer=1"]),
+        ({"part": "decoder"}, errors.OptionError, ["leave part out"]),
+        ({"head": 3}, errors.OptionError, ["no head 3", "1 to 2", "head=2"]),
+        ({"head": True}, errors.OptionError, ["no head True"]),
+        ({"query": (95, 0)}, errors.OptionError, ["outside the domain"]),
+        ({"query": "Paris"}, errors.OptionError, ["cannot be read"]),
+        ({"query": {"latitude": 3}}, errors.OptionError, ["is a place, and no more"]),
+        (
+            {"query": {"latitude": 3, "longitude": 4, "field": "t"}},
+            errors.OptionError,
+            ["is a place, and no more", "query=(50.0, 10.0)"],
+        ),
+        ({"time": "1999"}, errors.TimeAxisError, ["no time='1999'", "2020-02-28T12"]),
+        ({"level": 700}, errors.LevelError, ["does not know 700 hPa"]),
+    ],
+)
+def test_shares_that_cannot_be_asked_for(globe, model, arguments, error, texts):
+    with pytest.raises(error) as caught:
+        globe.atmo.attention(model, **arguments)
+    for text in texts:
+        assert text in str(caught.value)
+
+
+def test_shares_of_data_with_names_that_are_needed(globe, model):
+    members = xr.concat([globe, globe], "head").drop_vars("lsm")
+    with pytest.raises(errors.FieldError, match="name that is needed: 'head'"):
+        members.atmo.attention(model)
+    undated = globe.isel(time=0).drop_vars("time")
+    with pytest.raises(errors.TimeAxisError, match="do not say their times"):
+        undated.atmo.attention(model, time="2020")
+
+
 # --- In whatever form -----------------------------------------------------------------
 
 

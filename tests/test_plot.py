@@ -224,3 +224,74 @@ def test_what_is_no_attention(winds):
         xatmo.plot.attention(winds.u10)
     with pytest.raises(errors.FieldError, match="not all of it missing"):
         xatmo.plot.attention(_attention() * np.nan)
+
+
+# --- Attention over variables ---------------------------------------------------------
+
+
+def _shares(**dims):
+    """Three variables on four rows: u counts in the north, v in the south."""
+    lat = np.array([67.5, 22.5, -22.5, -67.5])
+    u = np.array([0.6, 0.3, 0.1, 0.0])
+    share = np.stack([u, 0.7 - u, 0.3 + 0 * u], -1)
+    share = np.broadcast_to(share[None, :, None], (2, 4, 8, 3))
+    coords = {
+        "lat": ("lat", lat, {"standard_name": "latitude"}),
+        "lon": ("lon", np.arange(0.0, 360, 45), {"standard_name": "longitude"}),
+        "variable": ["u 850 hPa", "v 850 hPa", "t2m"],
+    }
+    da = xr.DataArray(share, coords, ("time", "lat", "lon", "variable"))
+    return da.expand_dims(dims, -1) if dims else da
+
+
+def _bars(ax):
+    names = [text.get_text() for text in ax.get_yticklabels()]
+    return dict(zip(names, [bar.get_width() for bar in ax.patches], strict=True))
+
+
+def _marks(ax):
+    labels = [c.get_label() for c in ax.collections]
+    return {
+        n: c.get_offsets()[:, 0] for n, c in zip(labels, ax.collections, strict=True)
+    }
+
+
+def test_a_bar_for_each_variable_by_area_the_longest_on_top():
+    fig = xatmo.plot.variable_attention(_shares(), title="sample")
+    (ax,) = fig.axes
+    bars = _bars(ax)
+    assert list(bars) == ["u 850 hPa", "t2m", "v 850 hPa"]  # from below
+    weights = np.cos(np.deg2rad([67.5, 22.5, -22.5, -67.5]))
+    u = 100 * np.average([0.6, 0.3, 0.1, 0.0], weights=weights)
+    assert bars["u 850 hPa"] == pytest.approx(u)
+    assert sum(bars.values()) == pytest.approx(100)
+    marks = _marks(ax)
+    assert list(marks) == ["30°N to 90°N", "tropics", "30°S to 90°S"]
+    np.testing.assert_allclose(marks["30°N to 90°N"], [60, 30, 10])
+    np.testing.assert_allclose(marks["30°S to 90°S"], [0, 30, 70], atol=1e-9)
+    assert ax.get_title(loc="left") == "sample"
+    (line,) = ax.lines
+    assert line.get_xdata()[0] == pytest.approx(100 / 3)
+    assert _pixels(fig).std() > 10
+
+
+def test_marks_of_heads_and_of_nothing():
+    heads = _shares(head=[1, 2]) * xr.DataArray([0.5, 1.5], dims="head")
+    (ax,) = xatmo.plot.variable_attention(heads).axes
+    marks = _marks(ax)
+    assert list(marks) == ["each head", "_1"]
+    np.testing.assert_allclose(marks["_1"], 3 * marks["each head"], atol=1e-9)
+    own = xatmo.plot.figure()
+    ax = own.subplots()
+    place = _shares().isel(lat=0, lon=0)
+    assert xatmo.plot.variable_attention(place, ax=ax, color="k") is own
+    assert not ax.collections
+    assert _bars(ax)["u 850 hPa"] == pytest.approx(60)
+    gaps = _shares().where(xr.DataArray([True, False], dims="time"))
+    assert sum(_bars(xatmo.plot.variable_attention(gaps).axes[0]).values()) > 99
+
+
+@pytest.mark.parametrize("bad", [_attention(), _shares() * np.nan])
+def test_what_is_no_attention_over_variables(bad):
+    with pytest.raises(errors.FieldError, match="no attention over variables"):
+        xatmo.plot.variable_attention(bad)

@@ -1,4 +1,4 @@
-"""Kill workers during runs and compare: ``python tests/chaos/soak.py 50``.
+"""Kill workers during runs and compare: ``python tests/chaos/soak.py 50 [SEED]``.
 
 Four workers of a local cluster embed the sample, with a model that they have from us
 alone. During each run one to three of them get SIGKILL, at random times. A run that
@@ -177,4 +177,5 @@ def _one(client, lazy, expected, figures: Figures, rng: random.Random) -> None:
 
 
 if __name__ == "__main__":
-    print(soak(int(sys.argv[1]) if len(sys.argv) > 1 else 50, verbose=True))
+    asked = [int(number) for number in sys.argv[1:]] or [50]
+    print(soak(asked[0], seed=asked[1] if asked[1:] else 0, verbose=True))

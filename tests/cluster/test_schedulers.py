@@ -44,6 +44,11 @@ def test_as_many_threads_as_cores():
         assert place.description.startswith(f"threads, {schedulers.cores()} worker")
 
 
+def memory_limits(dask_worker):
+    manager = dask_worker.memory_manager
+    return manager.memory_limit, manager.memory_spill_fraction
+
+
 @pytest.mark.slow
 def test_processes_stay_between_computations(lazy, wanted, monkeypatch):
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -78,9 +83,8 @@ def test_a_local_cluster_and_its_address(lazy, wanted, monkeypatch):
         assert {threads for _, threads in told.values()} == {"3"}
         key = "distributed.deploy.lost-worker-timeout"
         assert dask.config.get(key) == "5 minutes"
-        workers = place.client.run(lambda dask_worker: dask_worker.memory_manager)
-        assert {m.memory_limit for m in workers.values()} == {1_500_000_000}
-        assert {m.memory_spill_fraction for m in workers.values()} == {0.7}
+        limits = place.client.run(memory_limits)
+        assert set(limits.values()) == {(1_500_000_000, 0.7)}
         timeout = place.client.run_on_scheduler(
             lambda dask_scheduler: dask_scheduler.no_workers_timeout
         )

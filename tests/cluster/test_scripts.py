@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -55,7 +57,7 @@ def run_script(name, *arguments, cwd, path=(), **env):
         env=env,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,  # a machine may be busy
     )
 
 
@@ -87,7 +89,10 @@ def queue(tmp_path):
         told = text.format(python=sys.executable, folder=str(folder), env=env)
         (folder / name).write_text(told)
         (folder / name).chmod(0o755)
-    return folder
+    yield folder
+    for job in folder.glob("*.pid"):  # none is left, unless the test has failed
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(int(job.read_text()), signal.SIGKILL)
 
 
 @pytest.mark.slow

@@ -60,6 +60,8 @@ def _page(site: Path, name: str) -> str:
         "15_attention_in_a_storm",
         "16_add_a_field",
         "13_a_fluid_in_a_minute",
+        "17_which_variables_mattered",
+        "18_fine_tune_on_your_region",
     ],
 )
 def test_gallery_pages_have_a_figure(site, name):

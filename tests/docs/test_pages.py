@@ -14,6 +14,7 @@ PAGES = [
     "docs/index.md",
     "docs/howto/your_data.md",
     "docs/howto/chunks.md",
+    "docs/howto/batch.md",
     "docs/howto/cluster.md",
     "docs/howto/normalization.md",
     "docs/howto/models.md",
@@ -40,8 +41,9 @@ def test_python_blocks_run(run_page, page):
 
 def test_the_recipe_in_the_guide_is_a_recipe(page_blocks, tmp_path):
     blocks = (b.body for b in page_blocks("docs/howto/train.md") if b.kind == "toml")
-    names = ("mine", "finer", "gaps", "multiformer-mine", "mine-u")
-    files = path, finer, gaps, boxes, alone = [tmp_path / f"{n}.toml" for n in names]
+    names = ("mine", "finer", "gaps", "multiformer-mine", "mine-u", "climax-mine")
+    files = [tmp_path / f"{n}.toml" for n in names]
+    path, finer, gaps, boxes, alone, leads = files
     for file, text in zip(files, blocks, strict=True):
         file.write_text(text, "utf-8")
     recipe = read_recipe(path)
@@ -65,3 +67,12 @@ def test_the_recipe_in_the_guide_is_a_recipe(page_blocks, tmp_path):
     both, first = read_multiformer(boxes), read_multiformer(alone)
     assert first.name in both.init_fields
     assert build_network(both).box == build_network(first).box == (6, 24, 24)
+    from xatmo.training.climax.recipe import read_recipe as read_climax
+
+    region = read_climax(leads)
+    assert region.init_from == "climax-small"
+    small = read_climax(ROOT / "train" / "climax" / "small.toml")
+    for name in set(region.network) - {"variables"}:
+        assert region.network[name] == small.network[name], name
+    assert set(region.init_variables.values()) <= set(small.variables)
+    assert set(region.variables) - set(small.variables) == set(region.init_variables)

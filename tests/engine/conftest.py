@@ -41,7 +41,7 @@ class Stream:
         self._jobs.put(job)
 
     def wait_event(self, event: Event) -> None:
-        self.put(partial(event.there.wait, 20))
+        self.put(partial(event.there.wait, 300))
 
 
 class Event:
@@ -58,7 +58,7 @@ class Event:
         stream.put(reach)
 
     def synchronize(self) -> None:
-        assert self.there.wait(20)
+        assert self.there.wait(300)
 
     def elapsed_time(self, other: Event) -> float:
         return 1e3 * (other.time - self.time)
@@ -135,7 +135,7 @@ class Emulated(Lane):
                 answer.put(error)
 
         self._api.current.put(job)
-        found = answer.get(timeout=20)
+        found = answer.get(timeout=300)
         if isinstance(found, Exception):
             raise found
         result = torch.full_like(found, torch.nan)

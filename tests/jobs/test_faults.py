@@ -61,8 +61,9 @@ def _closed(out: Path) -> bool:
     return True
 
 
-def test_a_broken_chunk_of_the_input(own, tmp_path, undisturbed):
+def test_a_broken_chunk_of_the_input(own, tmp_path, undisturbed, checksums):
     out = tmp_path / "z.zarr"
+    good = (own / "v" / "c" / "2" / "0" / "0").read_bytes()
     (own / "v" / "c" / "2" / "0" / "0").write_bytes(b"not what it was")
     report = xatmo.run_job("embed", own, out, **SAID, on_error="skip")
     (failure,) = report.failures
@@ -72,6 +73,13 @@ def test_a_broken_chunk_of_the_input(own, tmp_path, undisturbed):
         bad = np.arange(24) // 4 == 2
         assert got.embedding[bad].isnull().all()
         np.testing.assert_array_equal(got.embedding[~bad], want.embedding[~bad])
+    (own / "v" / "c" / "2" / "0" / "0").write_bytes(good)
+    with pytest.raises(JobError, match="another job") as caught:
+        xatmo.run_job("embed", own, out, **SAID)
+    assert "--same-input" in str(caught.value)
+    assert xatmo.run_job("embed", own, out, **SAID, same_input=True).computed == 1
+    assert xatmo.run_job("embed", own, out, **SAID).computed == 0
+    assert checksums(out) == checksums(undisturbed)
 
 
 def test_a_state_with_gaps_fails_alone(small, tmp_path):

@@ -166,7 +166,7 @@ def _listening(seen: Seen) -> Iterator[None]:
         seen.passes.append(Pass(method, *about, given=tuple(kwargs)))
         return result
 
-    worker.Loaded.forward = forward  # type: ignore[method-assign]
+    worker.Loaded.forward = forward  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:

@@ -135,6 +135,8 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--shards", metavar="DIM=N,...", help=text)
     text = "begin anew if there is something else, or something finished"
     group.add_argument("--overwrite", action="store_true", help=text)
+    text = "files of IN have changed, but are to be taken for the same: mended, moved"
+    group.add_argument("--same-input", action="store_true", help=text)
     text = "a block that fails ends the job, or is left out (default: raise)"
     group.add_argument(
         "--on-error", choices=["raise", "skip"], default="raise", help=text
@@ -161,6 +163,7 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
 # Arguments of the commands that are no options of a verb.
 _OF_THE_JOB = (
     *("source", "target", "start", "end", "overwrite", "on_error"),
+    "same_input",
     *("scheduler", "workers", "memory", "progress"),
 )
 _SETTINGS = ("missing", "device", "batch_size")

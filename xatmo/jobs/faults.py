@@ -40,9 +40,9 @@ def fatal(error: BaseException, target: Any, client: Any) -> AtmoError | None:
         return _lost(error, client)
     if isinstance(error, concurrent.futures.CancelledError):
         return _lost(error, client)
-    if isinstance(error, concurrent.futures.BrokenExecutor):
-        return explained(error)
-    return None
+    # Workers that die of one chunk are replaced; a pool without any stays as it is.
+    alone = type(error).__name__ == "KilledWorker"
+    return None if alone else explained(error)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -104,7 +104,7 @@ class Pieces:
             cuts.append(sizes[start : start + 1] if own == dim else sizes)
             whole = slice(0, sum(sizes))
             place.append(self._layout.span(region) if own == dim else whole)
-        keys = {
+        keys: dict[tuple[int, ...], Hashable] = {
             number: (array.name, *(i + f for i, f in zip(number, first, strict=True)))
             for number in product(*(range(len(c)) for c in cuts))
         }
@@ -127,7 +127,7 @@ class Pieces:
 
     def _run(self, key: Hashable) -> Any:
         """Compute one task alone."""
-        graph = {}
+        graph: dict[Hashable, Any] = {}
         for other in get_dependencies(self._graph, key):
             graph |= self._cut([other])
         graph[key] = self._graph[key]

@@ -11,10 +11,11 @@ from typing import Any
 
 import dask
 
-from xatmo.cluster import Scheduler
+from xatmo.cluster import Scheduler, explained
 from xatmo.cluster import scheduler as open_scheduler
 from xatmo.errors import AtmoError, ClusterError, OptionError
 from xatmo.jobs.faults import fatal, one_line
+from xatmo.jobs.inputs import open_source
 from xatmo.jobs.lazy import check_options
 from xatmo.jobs.pieces import Pieces
 from xatmo.jobs.place import place_of
@@ -22,7 +23,7 @@ from xatmo.jobs.plan import Job
 from xatmo.jobs.progress import Progress
 from xatmo.jobs.signals import Stop, Stopped, stoppable
 from xatmo.jobs.store import check_zarr
-from xatmo.jobs.work import Work, planned
+from xatmo.jobs.work import Work, no_space_told, planned
 from xatmo.options import get_options
 
 __all__ = ["Failure", "Report", "run_job"]
@@ -109,6 +110,7 @@ def run_job(
     memory: str | None = None,
     on_error: str = "raise",
     overwrite: bool = False,
+    same_input: bool = False,
     progress: bool | None = False,
     **options: Any,
 ) -> Report:
@@ -147,7 +149,11 @@ def run_job(
         of those that failed are NaN (the largest value, where numbers are whole), and
         the attribute ``xatmo_failed`` lists them. Run the job again to compute these.
     overwrite : bool, optional
-        Begin anew if there is something already.
+        Begin anew if there is something already; but a job of the same kind that is not
+        finished goes on.
+    same_input : bool, optional
+        Take the input for the one that the job began with although its files are
+        others by size or date: damaged ones were mended, or all were moved.
     progress : bool, optional
         Show a bar; None does if there is a terminal.
     **options
@@ -196,12 +202,15 @@ def run_job(
     check_options(job)
     check_zarr()
     began = time.monotonic()
-    with planned(job, place_of(job), overwrite=overwrite) as work:
+    place = place_of(job)
+    open_source(job).close()  # what is not there is said before a cluster starts
+    with (
+        open_scheduler(scheduler, workers=workers, memory=memory) as there,
+        planned(job, place, overwrite=overwrite, same_input=same_input) as work,
+        no_space_told(place),
+    ):
         if work.todo:
-            with (
-                stoppable() as stop,
-                open_scheduler(scheduler, workers=workers, memory=memory) as there,
-            ):
+            with stoppable() as stop:
                 _Loop(work, there, on_error, progress, stop).run()
         work.finish()
         return _report(work, time.monotonic() - began)
@@ -284,10 +293,10 @@ class _Loop:
             pool.shutdown(wait=not gone, cancel_futures=True)
             self._pieces.close()
             self._bar.close()
-        if self._end is not None:
-            raise self._end
         if self._stop.number is not None:
             raise Stopped(self._work.stopped(), self._stop.number)
+        if self._end is not None:
+            raise self._end
 
     def _run(self, pool: ThreadPoolExecutor) -> None:
         todo = iter(self._work.todo)
@@ -319,18 +328,27 @@ class _Loop:
         work, error = self._work, future.exception()
         if error is None:
             work.journal.record_done(region, future.result())
-        else:
-            told = fatal(error, work.place.target, self._there.client)
-            if told is None:
-                work.store.remove(region)
-                work.journal.record_failed(region, one_line(error))
-            if told is not None or not self._skip:
-                self._end = self._end or told or work.failed(region, error)
-                self._end.__cause__ = self._end.__cause__ or (
-                    None if told is error else error
-                )
+        elif self._stop.number is None:
+            self._failed(region, error)
         self._end = self._end or work.changed()
         self._bar.add(work.fields(region), len(work.journal.failed))
+
+    def _failed(self, region: int, error: BaseException) -> None:
+        """Write down that a region has failed, if it alone has, and end the job or not.
+
+        After a signal nothing is said: it has reached the workers as well.
+        """
+        work = self._work
+        told = fatal(error, work.place.target, self._there.client)
+        if told is None:
+            said = explained(error) or error
+            work.store.remove(region)
+            work.journal.record_failed(region, one_line(said))
+            told = None if self._skip else work.failed(region, said)
+        if told is not None and self._end is None:
+            self._end = told
+            if told is not error:
+                told.__cause__ = error
 
 
 def _at_once(there: Scheduler) -> int:

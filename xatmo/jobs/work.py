@@ -25,7 +25,7 @@ from xatmo.jobs.plan import Job, Layout
 from xatmo.jobs.store import Store, create
 from xatmo.opening import open_file
 
-__all__ = ["Work", "planned"]
+__all__ = ["Work", "no_space_told", "planned"]
 
 
 @dataclass
@@ -91,7 +91,7 @@ class Work:
             msg,
             found=one_line(error),
             needed=f"numbers in every block; {done} of {count} are done",
-            hint="mend the input and begin anew with --overwrite; or leave such blocks "
+            hint="mend the input and go on with --same-input; or leave such blocks "
             "out: the same command with --on-error skip goes on with the others",
         )
 
@@ -119,7 +119,7 @@ class Work:
             raise changed
         if not self.journal.done:
             raise self._nothing()
-        with _no_space_told(self.place):
+        with no_space_told(self.place):
             self._finish()
 
     def _finish(self) -> None:
@@ -153,7 +153,9 @@ def _short(label: Any) -> str:
 
 
 @contextlib.contextmanager
-def planned(job: Job, place: Place, *, overwrite: bool) -> Iterator[Work]:
+def planned(
+    job: Job, place: Place, *, overwrite: bool, same_input: bool = False
+) -> Iterator[Work]:
     """Plan a job, and hold its place.
 
     Parameters
@@ -164,6 +166,8 @@ def planned(job: Job, place: Place, *, overwrite: bool) -> Iterator[Work]:
         Begin anew where something else, or something finished, is there. A job of the
         same kind that was not finished goes on even so: a command that is run again
         by a queue must not lose what it has done.
+    same_input : bool
+        Files of the input may have changed.
 
     Yields
     ------
@@ -183,8 +187,10 @@ def planned(job: Job, place: Place, *, overwrite: bool) -> Iterator[Work]:
         yield found
         return
     with place.held():
-        with _no_space_told(place):
-            journal = _gone_on_with(place, header, overwrite=overwrite)
+        with no_space_told(place):
+            journal = _gone_on_with(
+                place, header, overwrite=overwrite, same_input=same_input
+            )
             if journal is None:
                 place.clear()
                 attrs = {ID: _id(header), "Conventions": "CF-1.11"}
@@ -240,7 +246,7 @@ def _is_written(place: Place, header: Mapping[str, Any]) -> bool:
 
 
 def _gone_on_with(
-    place: Place, header: Mapping[str, Any], *, overwrite: bool
+    place: Place, header: Mapping[str, Any], *, overwrite: bool, same_input: bool
 ) -> Journal | None:
     """Return the journal of the same job if it was begun; None to begin."""
     if not place.journal.exists():
@@ -250,17 +256,40 @@ def _gone_on_with(
     if overwrite:
         with contextlib.suppress(JobError):
             journal = place.read()
-            same = not _differences(journal.header, header)
-            unfinished = not {"finished", "changed"} & set(journal.notes)
-            return journal if same and unfinished else None
+            notes = journal.notes
+            over = notes.get("finished") or notes.get("changed")
+            return None if over or _different(journal, header) else journal
         return None
     journal = place.read()
-    if "changed" in journal.notes:
+    if same_input:
+        files = {name: header[name] for name in _INPUTS if name in header}
+        if _looks_other(journal, files):
+            raise _another_job(place, _different(journal, header))
+        journal.note(changed="", inputs=files)
+    if journal.notes.get("changed"):
         raise _input_changed(str(journal.notes["changed"]))
-    different = _differences(journal.header, header)
+    different = _different(journal, header)
     if different:
         raise _another_job(place, different)
     return journal
+
+
+_INPUTS = ("input", *FILES.values())
+
+
+def _different(journal: Journal, header: Mapping[str, Any]) -> list[str]:
+    """What is not as the job began, or was taken for the same since."""
+    before = {**journal.header, **journal.notes.get("inputs", {})}
+    return _differences(before, header)
+
+
+def _looks_other(journal: Journal, files: Mapping[str, Any]) -> bool:
+    """Whether an input has other times or variables: then no word makes it the same."""
+    return any(
+        journal.header.get(name, {}).get(part) != found.get(part)
+        for name, found in files.items()
+        for part in ("variables", "times")
+    )
 
 
 def _differences(before: Any, now: Any, name: str = "") -> list[str]:
@@ -290,7 +319,8 @@ def _forget_damaged(work: Work) -> None:
 
 
 @contextlib.contextmanager
-def _no_space_told(place: Place) -> Iterator[None]:
+def no_space_told(place: Place) -> Iterator[None]:
+    """Say what it means when a file cannot be written inside the block."""
     try:
         yield
     except OSError as error:
@@ -318,8 +348,8 @@ def _another_job(place: Place, different: Sequence[str]) -> JobError:
         msg,
         found="; ".join(different),
         needed="the same options, model, input and version of xatmo, to go on with it",
-        hint="give the options of then, or begin anew with --overwrite "
-        "(overwrite=True)",
+        hint="give the options of then; --same-input if only files of the input were "
+        "mended; or begin anew with --overwrite (overwrite=True)",
     )
 
 
@@ -331,5 +361,6 @@ def _input_changed(found: str) -> JobError:
         msg,
         found=found,
         needed="an input that stays as it is while it is read",
-        hint="begin anew with --overwrite (overwrite=True) when nobody writes to it",
+        hint="begin anew with --overwrite (overwrite=True) when nobody writes to it; "
+        "or go on with --same-input if its numbers are those of before",
     )

@@ -45,7 +45,10 @@ class Leads:
 
     step_hours: int = 6
     longest: int = 12
-    """Steps ahead at most; all from one on are as likely."""
+    """Steps ahead at most."""
+    leaning: float = 0.0
+    """How much likelier short leads are than long ones: as the power of one over the
+    lead. 0: all are as likely."""
     fewer_variables: float = 0.2
     """Share of batches with some of the variables only."""
     factor: int = 1

@@ -156,14 +156,17 @@ class LeadSampler:
         rng = np.random.default_rng(key)
         leads = sorted(view.pairs)
         # In validation every lead comes as often as any other.
-        turn = key[-1] % len(leads) if self.plain else int(rng.integers(len(leads)))
-        lead = leads[turn]
+        lead = leads[key[-1] % len(leads)] if self.plain else self._lead(rng, leads)
         start = int(rng.choice(view.pairs[lead]))
         times = np.array([start, start + 3600 * lead])
         now, later = self.state(scene, times, which)
         if self.sampling.factor > 1:
             now = blurred(later, self.sampling.factor, scene.grid.periodic)
         return now, later, lead
+
+    def _lead(self, rng: np.random.Generator, leads: Sequence[int]) -> int:
+        shares = np.maximum(leads, 1.0) ** -self.sampling.leaning
+        return int(rng.choice(leads, p=shares / shares.sum()))
 
     def state(
         self, scene: Scene, times: np.ndarray, which: Sequence[int]
