@@ -208,6 +208,72 @@ def test_blurred_fields_keep_means_over_blocks_of_waves():
         blurred(wave, 5, True)
 
 
+def test_sources_of_climate_models_are_read_by_their_own_names(tmp_path):
+    """Two models as in CMIP6: other variables, names, units, calendars and order."""
+    rng = np.random.default_rng(0)
+    lat, lon = np.linspace(-84.375, 84.375, 16), np.arange(0, 360, 11.25)
+    units = {"ua": "m s-1", "va": "m s-1", "zg": "m", "ta": "degC"}
+
+    def written(name, variables, calendar):
+        time = xr.date_range(
+            "1850-01-01", periods=12, freq="6h", calendar=calendar, use_cftime=True
+        )
+        plev = ("plev", [85000.0, 50000.0], {"units": "Pa", "positive": "down"})
+        shape, dims = (12, 2, 16, 32), ("time", "plev", "lat", "lon")
+        ds = xr.Dataset(
+            {v: (dims, rng.normal(size=shape), {"units": units[v]}) for v in variables},
+            {"time": time, "plev": plev, "lat": lat, "lon": lon},
+        )
+        ds.to_netcdf(tmp_path / f"{name}.nc")
+        return ds
+
+    one = written("one", ["ua", "zg"], "noleap")
+    written("two", ["ua", "va", "ta"], "proleptic_gregorian")
+    wanted = {
+        "one": ["eastward_wind", "geopotential"],
+        "two": ["eastward_wind", "northward_wind", "air_temperature"],
+    }
+    sources = "".join(
+        f'[[data.train]]\npath = "{tmp_path / name}.nc"\nlevel = "{level}"\n'
+        f"quantities = {json.dumps(quantities)}\n"
+        for name, quantities in wanted.items()
+        for level in ("850 hPa", "500 hPa")
+    )
+    fields = {
+        "u_component_of_wind": "eastward_wind",
+        "v_component_of_wind": "northward_wind",
+        "temperature": "air_temperature",
+        "geopotential": "geopotential",
+    }
+    tables = "".join(
+        f'[[fields]]\nname = "{name}"\nquantity = "{quantity}"\n[fields.levels]\n'
+        f'"850 hPa" = "{name}_850"\n"500 hPa" = "{name}_500"\n'
+        for name, quantity in fields.items()
+    )
+    path = tmp_path / "models.toml"
+    path.write_text(
+        'task = "climax"\nname = "models"\nversion = "1"\ntitle = "Two"\n'
+        f'architecture = "climax"\n{tables}[network]\npatch = 4\nwidth = 16\n'
+        "depth = 1\nheads = 2\n[sampling]\nlongest = 2\nfewer_variables = 0.0\n"
+        f"[optimizer]\nbatch_size = 2\nsteps_per_epoch = 2\nepochs = 1\n{sources}"
+    )
+    recipe, sampler, _ = _sampler(path, tmp_path)
+    seen = set()
+    for number in range(8):
+        batch = sampler.batch(number, 2)
+        names = tuple(recipe.variables[n] for n in batch.channels[0])
+        seen.add(names)
+        if "geopotential_500" in names:
+            mean, std = era5_constants()["geopotential_500"]
+            fields_ = (
+                9.80665 * one.zg.isel(plev=1, lat=slice(None, None, -1)) - mean
+            ) / std
+            now = batch.x[0, names.index("geopotential_500")]
+            assert any(np.allclose(f, now, atol=1e-4) for f in fields_.values)
+    assert {len(names) for names in seen} == {4, 6}  # a model to a batch
+    train(path, out=tmp_path, progress=False)
+
+
 # --- Sources --------------------------------------------------------------------------
 
 
