@@ -45,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "interpolation": LOWER | {"boxes", "embedding", "lags"},
     "attention_maps": LOWER | {"boxes", "embedding", "fieldsets"},
     "distances": LOWER | {"matching", "alignment", "embedding"},
+    "memory": {"engine", "fields"},
     "noise": set(),
     "downscaling": LOWER | {"matching", "embedding", "noise"},
     "infilling": LOWER
@@ -67,7 +68,16 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {"demo", "jobs", "sample", "summary", "training", "zoo"},
     "__main__": {"cli"},
     "__init__": VERBS
-    | {"accessor", "cluster", "jobs", "losses", "normalization", "sample", "zoo"},
+    | {
+        "accessor",
+        "cluster",
+        "jobs",
+        "losses",
+        "memory",
+        "normalization",
+        "sample",
+        "zoo",
+    },
 }
 # The version stands in the package itself; asking for it when called binds nothing.
 VERSION_ONLY = {"provenance", "cli", "jobs"}

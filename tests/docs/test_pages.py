@@ -14,6 +14,7 @@ PAGES = [
     "docs/index.md",
     "docs/howto/your_data.md",
     "docs/howto/chunks.md",
+    "docs/howto/gpu.md",
     "docs/howto/batch.md",
     "docs/howto/cluster.md",
     "docs/howto/normalization.md",

@@ -100,10 +100,10 @@ class Pieces:
         if dim not in dims and region > 0:
             return {}, (), ()
         first = [region if d == dim else 0 for d in dims]
-        for own, start, sizes in zip(dims, first, array.chunks, strict=True):
-            cuts.append(sizes[start : start + 1] if own == dim else sizes)
-            whole = slice(0, sum(sizes))
-            place.append(self._layout.span(region) if own == dim else whole)
+        for own, size, sizes in zip(dims, array.shape, array.chunks, strict=True):
+            along = own == dim
+            cuts.append(sizes[region : region + 1] if along else sizes)
+            place.append(self._layout.span(region) if along else slice(0, size))
         keys: dict[tuple[int, ...], Hashable] = {
             number: (array.name, *(i + f for i, f in zip(number, first, strict=True)))
             for number in product(*(range(len(c)) for c in cuts))
