@@ -119,10 +119,10 @@ def test_bad_inputs(series, tmp_path, capsys):
     said = _refused(capsys, "embed", inn, out, "--model", "nobody")
     assert "nobody" in said
     assert "two things" in _refused(capsys, "distance", inn, out)
-    # Nothing is left of jobs that did not begin.
-    assert [p.name for p in tmp_path.iterdir()] == ["in.csv"]
     said = _refused(capsys, "embed", inn, out, "--scheduler", "slurm")
     assert "no scheduler 'slurm'" in said
+    # Nothing is left of jobs that did not begin.
+    assert [p.name for p in tmp_path.iterdir()] == ["in.csv"]
 
 
 def test_options_in_python(series, tmp_path):

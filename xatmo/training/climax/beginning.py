@@ -5,14 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from xatmo.errors import ModelNotFoundError, OptionError
-from xatmo.nets.climax import ClimaX
 from xatmo.nets.climax_position import resize_positions
 from xatmo.training.climax.recipe import ClimaXRecipe
 from xatmo.training.climax.sampling import LeadSampler
@@ -48,10 +47,9 @@ def begin_with(
         If they are not there, of another size, or of rows in the other order.
     """
     if recipe.network.get("damped"):
+        maps = {k: v for k, v in network.named_buffers() if k.startswith(_OF_DATA)}
         for name, usual in sampler.usual().items():
-            cast("ClimaX", network).usual.get_submodule(name).field.copy_(
-                torch.from_numpy(usual)
-            )
+            maps[f"{_OF_DATA}.{name}.field"].copy_(torch.from_numpy(usual))
     if not recipe.init_from:
         return
     card = _card(recipe.init_from)
