@@ -48,7 +48,7 @@ def error_growth(hours: Tensor, growth: float) -> Tensor:
     """How far states are from those some hours before, relative to the limit: 0 to 1.
 
     Their squares come near to it like ``1 - exp(-hours / growth)``. Of no hours it is
-    1: a network that is asked for the same time is to find something else, finer fields.
+    1: a network that is asked for the same time is to find finer fields.
     """
     size = (1 - torch.exp(-hours / growth)).clamp(min=0).sqrt()
     return torch.where(hours > 0, size, torch.ones_like(size))
