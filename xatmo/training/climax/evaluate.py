@@ -15,7 +15,7 @@ import pandas as pd
 import xarray as xr
 from tqdm import tqdm
 
-from xatmo.errors import OptionError
+from xatmo.errors import FieldNotFoundError, LevelError, OptionError
 from xatmo.fields import find_axes, find_quantities
 from xatmo.metrics import anomaly_correlation, rmse
 from xatmo.training.climax.plain import LinearForecast, fit_linear
@@ -178,8 +178,6 @@ def _rows(
     progress: bool,
 ) -> Iterator[dict[str, Any]]:
     """One row for each variable, level and lead time."""
-    import xatmo
-
     time = str(find_axes(ds).time)
     usual, linear = _fitted(ds, reference, time, leads, seed)
     index = ds.indexes[time]
@@ -197,14 +195,28 @@ def _rows(
         if linear:
             found["linear"] = _predicted(linear, now, time, lead)
         for number, model in enumerate(models):
-            told = xatmo.forecast(now.chunk({time: _CHUNK}), ahead, model)
-            told = told.isel(lead_time=0, drop=True).drop_vars(
-                "valid_time", errors="ignore"
-            )
-            found[model.card.name if number else "rmse"] = told.compute()
+            told = _ahead(now, ahead, model, time, optional=number > 0)
+            if told is not None:
+                found[model.card.name if number else "rmse"] = told
         yield from _scores(found, truth, usual, time, lead)
     if not scored:
         raise _too_short(index, leads)
+
+
+def _ahead(
+    now: xr.Dataset, ahead: pd.Timedelta, model: Model, time: str, *, optional: bool
+) -> xr.Dataset | None:
+    """Forecast; None if another model reads none of these variables."""
+    import xatmo
+
+    try:
+        told = xatmo.forecast(now.chunk({time: _CHUNK}), ahead, model)
+    except (FieldNotFoundError, LevelError):
+        if optional:
+            return None
+        raise
+    told = told.isel(lead_time=0, drop=True)
+    return told.drop_vars("valid_time", errors="ignore").compute()
 
 
 def _scores(
@@ -226,6 +238,8 @@ def _scores(
                 "times": int(true.sizes[time]),
             }
             for rival, forecast in found.items():
+                if name not in forecast:
+                    continue
                 one = forecast[name].isel(choose)
                 # As published: the mean of the errors of single forecasts.
                 row[rival] = float(rmse(one, true, places).mean())

@@ -42,7 +42,8 @@ def score_page(scores: dict[str, Any]) -> str:
     for row in rows:
         name = f"{row['variable']} {row['level']}".strip()
         units = f" ({row['units']})" if row["units"] else ""
-        numbers = [f"{row['rmse']:.4g}", *(f"{row[r]:.4g}" for r in rivals)]
+        told = (f"{row[r]:.4g}" if r in row else "" for r in rivals)
+        numbers = [f"{row['rmse']:.4g}", *told]
         scored = ("acc", "acc_persistence", "acc_linear")
         accs = [f"{row[key]:.3f}" for key in scored if key in row]
         shown = "" if name == before else f"{name}{units}"
