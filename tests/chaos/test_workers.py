@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -158,5 +159,6 @@ def _soak():
     path = Path(__file__).with_name("soak.py")
     spec = importlib.util.spec_from_file_location("soak", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules["soak"] = module  # where dataclasses look for it
     spec.loader.exec_module(module)
     return module

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import dask
 import pytest
 
 import xatmo
@@ -18,6 +20,15 @@ from xatmo.zoo.registry import packaged_folder
 
 REPO = Path(__file__).parents[2]
 NOWHERE = "/nonexistent/xatmo"
+
+
+@pytest.fixture(autouse=True)
+def own_settings() -> Iterator[None]:
+    """What a script sets for its session ends with the test."""
+    before = copy.deepcopy(dask.config.config)
+    yield
+    dask.config.config.clear()
+    dask.config.config.update(before)
 
 
 @pytest.fixture

@@ -122,9 +122,8 @@ def test_the_job_script_asks_for_what_workers_use(monkeypatch, tmp_path):
     arguments = ["slurm.py", "--queue", "compute", "--account", "climate"]
     monkeypatch.setattr(sys, "argv", arguments)
     slurm = _module("slurm.py")
-    import dask
 
-    with dask.config.set({}), slurm.open_cluster(slurm.options()) as cluster:
+    with slurm.open_cluster(slurm.options()) as cluster:
         script = cluster.job_script()
         timeout = cluster.scheduler.no_workers_timeout
     for line in (
