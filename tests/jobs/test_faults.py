@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,9 +23,11 @@ from xatmo.cli import main
 from xatmo.errors import ClusterError, JobError
 from xatmo.jobs.pieces import Pieces
 from xatmo.jobs.signals import Stop, Stopped
+from xatmo.zoo.registry import packaged_folder
 
 SAID = {"chunks": {"time": 4}}
 HERE = Path(__file__).parent
+REPO = HERE.parents[1]
 
 
 @pytest.fixture
@@ -191,6 +194,42 @@ def test_the_second_signal_does_not_wait():
     with pytest.raises(Stopped) as caught:
         stop(signal.SIGINT, None)
     assert caught.value.at_once
+
+
+def test_workers_elsewhere_are_sent_the_model(series, tmp_path, monkeypatch):
+    """They have no cache, no network, and no model of that name."""
+    folder = tmp_path / "models" / "mine"
+    shutil.copytree(packaged_folder() / "atmodist-small", folder)
+    card = folder / "card.toml"
+    text = card.read_text().replace('name = "atmodist-small"', 'name = "mine"', 1)
+    card.write_text(text)
+    code = (
+        "from distributed import LocalCluster; import sys\n"
+        "if __name__ == '__main__':\n"
+        "    with LocalCluster(1, processes=True, threads_per_worker=1,"
+        " dashboard_address=None, host='127.0.0.1') as c:\n"
+        "        print(c.scheduler_address, flush=True); sys.stdin.read()"
+    )
+    script = tmp_path / "workers.py"
+    script.write_text(code)
+    nowhere = {"XATMO_CACHE": "/nonexistent", "XATMO_MODELS_URL": "/nonexistent"}
+    there = subprocess.Popen(
+        [sys.executable, script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **nowhere, "PYTHONPATH": str(REPO)},
+    )
+    monkeypatch.setenv("XATMO_MODELS_URL", str(folder.parent))
+    with there:
+        assert there.stdout is not None
+        assert there.stdin is not None
+        address = there.stdout.readline().decode().strip()
+        out, said = tmp_path / "z.zarr", {"model": "mine", "chunks": {"time": 12}}
+        report = xatmo.run_job("embed", series, out, scheduler=address, **said)
+        there.stdin.close()
+    assert report.complete
+    here = xr.open_zarr(series).atmo.embed("mine").compute()
+    xr.testing.assert_allclose(xr.open_zarr(out)["embedding"], here, atol=1e-5)
 
 
 def test_a_lost_scheduler(series, tmp_path, at_block, checksums, undisturbed):

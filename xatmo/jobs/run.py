@@ -11,12 +11,12 @@ from typing import Any
 
 import dask
 
-from xatmo.cluster import Scheduler, explained
+from xatmo.cluster import Scheduler, explained, send_models
 from xatmo.cluster import scheduler as open_scheduler
 from xatmo.errors import AtmoError, ClusterError, OptionError
 from xatmo.jobs.faults import fatal, one_line
 from xatmo.jobs.inputs import open_source
-from xatmo.jobs.lazy import check_options
+from xatmo.jobs.lazy import check_options, model_of
 from xatmo.jobs.pieces import Pieces
 from xatmo.jobs.place import place_of
 from xatmo.jobs.plan import Job
@@ -211,9 +211,19 @@ def run_job(
     ):
         if work.todo:
             with stoppable() as stop:
+                _equip(there, work)
                 _Loop(work, there, on_error, progress, stop).run()
         work.finish()
         return _report(work, time.monotonic() - began)
+
+
+def _equip(there: Scheduler, work: Work) -> None:
+    """Give workers on other machines the weights, which they may have no way to get."""
+    if there.client is None or there.name == "local-cluster":
+        return
+    said = model_of(work.result).get("xatmo_model", "")
+    if models := [one.rpartition(" ")[0] for one in said.split("; ") if one]:
+        send_models(there.client, *models)
 
 
 def _check_choice(on_error: str) -> None:
