@@ -18,7 +18,6 @@ is no such doubt.
 import os
 import tempfile
 import time
-import warnings
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -27,10 +26,8 @@ import numpy as np
 import xatmo
 from xatmo import metrics
 from xatmo.training.climax.release import release
+from xatmo.training.logs import without_chatter
 from xatmo.training.run import train
-
-# Lightning's advice is for longer trainings.
-warnings.filterwarnings("ignore", module="lightning")
 
 home = tempfile.TemporaryDirectory()
 folder = Path(home.name)
@@ -125,10 +122,11 @@ recipes = {
 # In a shell ``xatmo train atlantic.toml`` and ``xatmo release atlantic.toml --models
 # models`` do the same. A release also scores the model, and writes a page about it.
 for label, recipe in recipes.items():
-    begun = time.monotonic()
-    train(recipe, out=folder / "runs", progress=False)
-    seconds = time.monotonic() - begun
-    release(recipe, out=folder / "runs", models=folder / "models", times=2)
+    with without_chatter():
+        begun = time.monotonic()
+        train(recipe, out=folder / "runs", progress=False)
+        seconds = time.monotonic() - begun
+        release(recipe, out=folder / "runs", models=folder / "models", times=2)
     print(f"{label}: {seconds:.0f} s; in ten minutes {600 / seconds * 60:,.0f} steps")
 
 # %%

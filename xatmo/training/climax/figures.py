@@ -83,5 +83,6 @@ def learning_figure(curve: Sequence[dict[str, Any]]) -> Figure:
     ax.axhline(1.0, color="0.8", lw=0.8)
     ax.set_xlabel("epoch")
     ax.set_ylabel("RMSE / RMSE of persistence")
-    ax.legend(fontsize=8, frameon=False, title="lead time", title_fontsize=8)
+    if ax.get_legend_handles_labels()[0]:  # not of a run without held-out data
+        ax.legend(fontsize=8, frameon=False, title="lead time", title_fontsize=8)
     return fig
