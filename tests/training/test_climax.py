@@ -599,3 +599,16 @@ def test_analyses_at_two_levels_make_one_scene(tmp_path):
     scene = [s for s in recipe.validation if s.scene == "spring"]
     shapes = [open_source(s).sizes for s in scene]
     assert all((s["latitude"], s["longitude"]) == (32, 64) for s in shapes)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_with_twice_the_batch(files, tmp_path):
+    plain = "dropout = 0.0\ndrop_path = 0.0"
+    two = _write(tmp_path, files, network=plain, epochs=1)
+    train(two, out=tmp_path / "two", devices=2, accelerator="cpu", progress=False)
+    text = two.read_text().replace("batch_size = 4", "batch_size = 8")
+    two.write_text(text)
+    train(two, out=tmp_path / "one", progress=False)
+    states = [initial_state("tiny-leads", tmp_path / key) for key in ("one", "two")]
+    for key, value in states[0].items():
+        torch.testing.assert_close(value, states[1][key], atol=1e-5, rtol=1e-4)
