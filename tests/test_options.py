@@ -74,5 +74,6 @@ def test_errors_travel_between_processes(cls):
     "cls", [c for c in ALL if c not in (errors.FieldError, errors.ModelError)]
 )
 def test_errors_are_what_people_catch_already(cls):
-    builtins = (KeyError, ValueError, ConnectionError, MemoryError, ImportError)
+    builtins = (KeyError, ValueError, RuntimeError, ConnectionError, MemoryError)
+    builtins = (*builtins, ImportError)
     assert issubclass(cls, builtins)
