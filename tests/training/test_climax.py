@@ -23,7 +23,7 @@ from xatmo.training.climax.module import adamw_groups, published_rate
 from xatmo.training.climax.plain import fit_linear
 from xatmo.training.climax.recipe import read_recipe
 from xatmo.training.climax.release import release
-from xatmo.training.climax.run import begin
+from xatmo.training.climax.run import begin, on_data
 from xatmo.training.climax.sampling import blurred
 from xatmo.training.logs import learning_curve, summary
 from xatmo.training.recipe import Source, task
@@ -612,3 +612,22 @@ def test_two_processes_train_as_one_with_twice_the_batch(files, tmp_path):
     states = [initial_state("tiny-leads", tmp_path / key) for key in ("one", "two")]
     for key, value in states[0].items():
         torch.testing.assert_close(value, states[1][key], atol=1e-5, rtol=1e-4)
+
+
+def test_a_level_that_the_recipe_does_not_name_reads_all_its_quantities(
+    files, tmp_path
+):
+    path = _write(tmp_path, files)
+    source = Source(str(files / "low.nc"), level="10 m")
+    recipe = on_data(read_recipe(path), source)
+    assert recipe.train[0].quantities == ("eastward_wind", "northward_wind")
+    assert recipe.train[0].level == "10 m"
+
+
+def test_data_of_nothing_that_the_model_knows_are_refused(released, files, tmp_path):
+    ds = xr.open_dataset(files / "low.nc").rename(u10="a", v10="b").drop_attrs()
+    ds.to_netcdf(tmp_path / "other.nc")
+    with also_in(released.parent):
+        said = r"(?s)nothing that tiny-leads forecasts.*eastward_wind"
+        with pytest.raises(errors.FieldNotFoundError, match=said):
+            evaluate("tiny-leads", Source(str(tmp_path / "other.nc")))

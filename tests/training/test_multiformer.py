@@ -18,9 +18,10 @@ from xatmo.training.multiformer.calibrate import spread_factors, widen
 from xatmo.training.multiformer.masking import KINDS, hide
 from xatmo.training.multiformer.recipe import Masking, read_recipe
 from xatmo.training.multiformer.release import release
-from xatmo.training.multiformer.run import begin, fitted, prepared, sampler_of
+from xatmo.training.multiformer.run import begin, fitted, sampler_of
 from xatmo.training.multiformer.sampling import present_of, when
 from xatmo.training.run import build_network, initial_state, network_state, train
+from xatmo.training.scenes import prepared
 from xatmo.zoo import read_card
 from xatmo.zoo.registry import also_in
 

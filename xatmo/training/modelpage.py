@@ -13,6 +13,7 @@ __all__ = [
     "comparison",
     "facts",
     "figure_link",
+    "learning_opening",
     "markdown_table",
     "model_page",
     "score_page",
@@ -169,27 +170,39 @@ def _by(patch: tuple[int, int]) -> str:
     return f"{patch[0]} x {patch[1]}"
 
 
+def learning_opening(curve: Sequence[dict[str, Any]], unit: str) -> str:
+    """Begin to tell a learning curve: how many epochs, and how fast.
+
+    Parameters
+    ----------
+    curve : sequence of dict
+    unit : str
+        What a sample is called, such as ``"boxes"``.
+    """
+    said = f"## Learning curve\n\n{len(curve)} epochs"
+    key = f"{unit}_per_second"
+    if rates := [row[key] for row in curve if row.get(key)]:
+        said += f", {sorted(rates)[len(rates) // 2]:,.0f} {unit} a second"
+    return said
+
+
 def _learning(curve: Sequence[dict[str, Any]]) -> str:
     held = [row for row in curve if row.get("val_ce") is not None]
-    last = curve[-1]
-    lines = ["## Learning curve", "", f"{len(curve)} epochs"]
-    if speeds := [r["pairs_per_second"] for r in curve if r.get("pairs_per_second")]:
-        lines[-1] += f", {sorted(speeds)[len(speeds) // 2]:,.0f} pairs a second"
-    lines[-1] += f"; training cross-entropy {_number(last.get('train_ce'))} at the end"
+    said = learning_opening(curve, "pairs")
+    said += f"; training cross-entropy {_number(curve[-1].get('train_ce'))} at the end"
     if held:
         best = min(held, key=lambda row: row["val_ce"])
-        lines[-1] += (
+        said += (
             f", held out {_number(held[-1]['val_ce'])} "
             f"(lowest {_number(best['val_ce'])} in epoch {best['epoch']})"
         )
-    lines[-1] += "."
     names = ("train_ce", "val_ce", "train_accuracy", "val_accuracy")
     some = held[:: max(1, len(held) // 8)] or list(curve[:: max(1, len(curve) // 8)])
     if held and some[-1] is not held[-1]:
         some.append(held[-1])
     heads = ["epoch", "cross-entropy", "held out", "accuracy", "held out"]
     rows = ([str(r["epoch"]), *(_number(r.get(n)) for n in names)] for r in some)
-    return "\n".join(lines) + "\n\n" + markdown_table(heads, rows)
+    return f"{said}.\n\n{markdown_table(heads, rows)}"
 
 
 def _number(value: float | None) -> str:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from xatmo.errors import OptionError
+from xatmo.training.prepare import prepare_source
 from xatmo.training.recipe import SlottedField, Source
-from xatmo.training.sampling import FieldStore
+from xatmo.training.sampling import FieldStore, open_stores
 
-__all__ = ["Channel", "Scene", "scenes_of"]
+__all__ = ["Channel", "Scene", "prepared", "scenes_of"]
 
 
 class Channel(NamedTuple):
@@ -92,6 +94,22 @@ class Scene:
                     c = chosen[i]
                     out[i, t] = (values[c.place] - c.mean[month]) / c.std[month]
         return out
+
+
+def prepared(recipe: Any, sources: Sequence[Source], folder: Path) -> list[FieldStore]:
+    """Write the stores of sources, or find them, and open them.
+
+    Parameters
+    ----------
+    recipe : recipe
+        Of any task whose ``[sampling]`` says what is kept in memory.
+    sources : sequence of Source
+        Each with its quantities.
+    folder : Path
+        Of the run.
+    """
+    paths = [prepare_source(s, s.quantities, folder / "data") for s in sources]
+    return open_stores(paths, recipe.sampling.cache_mb)
 
 
 def scenes_of(

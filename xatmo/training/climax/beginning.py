@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +17,9 @@ from xatmo.nets.climax_position import resize_positions
 from xatmo.training.climax.recipe import ClimaXRecipe
 from xatmo.training.climax.sampling import LeadSampler
 from xatmo.training.run import initial_state
-from xatmo.zoo import Card, get_card
+from xatmo.zoo import get_card
 
-__all__ = ["begin_with", "places"]
+__all__ = ["begin_with", "check_order", "places"]
 
 _POSITION = "position"
 _OF_VARIABLES = ("tokens", "pixels")
@@ -52,8 +53,7 @@ def begin_with(
             maps[f"{_OF_DATA}.{name}.field"].copy_(torch.from_numpy(usual))
     if not recipe.init_from:
         return
-    card = _card(recipe.init_from)
-    _check_order(recipe, card)
+    check_order(recipe.init_from, recipe.northward, out)
     theirs = initial_state(recipe.init_from, out)
     own = network.state_dict()
     renamed = _renamed(theirs, recipe.init_variables)
@@ -134,24 +134,38 @@ def _renamed(
     return out
 
 
-def _card(name: str) -> Card | None:
-    """The card of a released model; None of a run."""
+def check_order(name: str, northward: bool, out: Path) -> None:
+    """Refuse weights that have learnt to see the Earth the other way up.
+
+    Parameters
+    ----------
+    name : str
+        Of a run below ``out``, or of a model.
+    northward : bool
+        Whether rows of the recipe go from south to north.
+    out : Path
+
+    Raises
+    ------
+    xatmo.errors.OptionError
+    """
+    run = out / name / "run.json"
     try:
-        return get_card(name)
+        if run.exists():
+            theirs = json.loads(run.read_text("utf-8"))["recipe"].get("northward")
+        else:
+            theirs = get_card(name).grid.northward
     except ModelNotFoundError:
-        return None
-
-
-def _check_order(recipe: ClimaXRecipe, card: Card | None) -> None:
-    if card is None or card.grid.northward == recipe.northward:
+        return  # which is said where its weights are asked for
+    if theirs is None or theirs == northward:
         return
-    told = {True: "true", False: "false"}
-    msg = f"The rows of {card.name} are in the other order."
+    told = [str(way).lower() for way in (northward, theirs)]
+    msg = f"The rows of {name!r} are in the other order."
     raise OptionError(
         msg,
-        found=f"northward = {told[recipe.northward]} in the recipe",
-        needed=f"northward = {told[card.grid.northward]}, as in its card",
-        hint=f"northward = {told[card.grid.northward]} at the top of the recipe",
+        found=f"northward = {told[0]} in the recipe",
+        needed=f"northward = {told[1]}, as there",
+        hint=f"northward = {told[1]} at the head of the recipe",
     )
 
 

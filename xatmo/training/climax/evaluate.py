@@ -86,6 +86,8 @@ def evaluate(
     models = [load_model(one, capability="forecast") for one in asked]
     sources = [data] if isinstance(data, Source) else list(data)
     ds = _opened(sources, models[0])
+    if ds is None:
+        raise _nothing(sources, models[0])
     held = [_opened(list(scene), models[0], least=list(ds)) for scene in reference]
     fitted = [one for one in held if one is not None]
     asked_leads = leads or _known_leads(models[0])
@@ -247,6 +249,16 @@ def _scores(
                     key = "acc" if rival == "rmse" else f"acc_{rival}"
                     row[key] = float(anomaly_correlation(one, true, mean))
             yield row
+
+
+def _nothing(sources: Sequence[Source], model: Model) -> FieldNotFoundError:
+    msg = f"The data hold nothing that {model.card.name} forecasts."
+    return FieldNotFoundError(
+        msg,
+        found="; ".join(map(said, sources)),
+        needed=f"one of {', '.join(f.quantity for f in model.card.fields)}",
+        hint="xr.open_dataset(...).atmo shows what was recognised",
+    )
 
 
 def _too_short(index: Any, leads: Sequence[int]) -> OptionError:

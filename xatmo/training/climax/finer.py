@@ -7,6 +7,7 @@ asked for the fields there, no hours ahead. The scores are those of the paper.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ import torch
 from xatmo.fields.names import canonical_units
 from xatmo.nets.climax_loss import latitude_weights
 from xatmo.training.climax.recipe import ClimaXRecipe
-from xatmo.training.climax.run import constants_of, on_grid, prepared, sampler_of
+from xatmo.training.climax.run import constants_of, on_grid, sampler_of
 from xatmo.training.climax.sampling import LeadSampler, blurred
 from xatmo.training.recipe import Source
 from xatmo.training.run import build_network, network_state
+from xatmo.training.scenes import prepared
 from xatmo.training.series import evenly
 from xatmo.training.source import said
 
@@ -58,10 +60,20 @@ def score_finer(
         the variable.
     """
     first = recipes[0]
-    x, y, names, sampler = _fields(first, scene, out, times or _TIMES)
-    found = {_USUAL: np.broadcast_to(_usual(first, names, out), y.shape), _LINEAR: x}
+    run = out / first.name
+    stores = prepared(first, first.train, run)
+    first = on_grid(first, stores)
+    constants = constants_of(first, stores)
+    trained = sampler_of(first, first.train, stores, constants)
+    kept = prepared(first, scene, run)
+    sampler = sampler_of(first, scene, kept, constants, plain=True)
+    x, y, names = _fields(sampler, times or _TIMES)
+    known = trained.usual()
+    usual = np.stack([known[name] for name in names])
+    found = {_USUAL: np.broadcast_to(usual, y.shape), _LINEAR: x}
+    grid = first.network["grid"]
     for recipe in recipes:
-        found[recipe.name] = _predicted(recipe, x, names, out)
+        found[recipe.name] = _predicted(recipe, grid, x, names, out)
     weights = latitude_weights(torch.tensor(sampler.latitude.copy())).numpy()
     rows = [
         {"variable": name, "units": units, "by": by, **score}
@@ -79,49 +91,25 @@ def score_finer(
 
 
 def _fields(
-    recipe: ClimaXRecipe, scene: Sequence[Source], out: Path, most: int
-) -> tuple[np.ndarray, np.ndarray, list[str], LeadSampler]:
+    sampler: LeadSampler, most: int
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """What is read and what is wanted (T, V, H, W), normalised; the variables."""
-    run = out / recipe.name
-    stores = prepared(recipe, recipe.train, run)
-    recipe = on_grid(recipe, stores)
-    constants = constants_of(recipe, stores)
-    kept = prepared(recipe, scene, run)
-    sampler = sampler_of(recipe, scene, kept, constants, plain=True)
     view = max(sampler.views, key=lambda v: len(v.channels))
     held = sampler.scenes[view.scene]
     starts = view.pairs[0]
     chosen = starts[evenly(len(starts), most)]
     truth = np.stack(sampler.state(held, chosen, view.channels))
-    coarse = blurred(truth, recipe.sampling.factor, held.grid.periodic)
+    coarse = blurred(truth, sampler.sampling.factor, held.grid.periodic)
     channels = [held.channels[c] for c in view.channels]
-    names = [recipe.variable(c.field, c.slot) for c in channels]
-    return coarse, truth, names, sampler
-
-
-def _usual(recipe: ClimaXRecipe, names: Sequence[str], out: Path) -> np.ndarray:
-    """The mean over the training data (V, H, W), normalised."""
-    stores = prepared(recipe, recipe.train, out / recipe.name)
-    recipe = on_grid(recipe, stores)
-    constants = constants_of(recipe, stores)
-    sampler = sampler_of(recipe, recipe.train, stores, constants)
-    sums: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for view in sampler.views:
-        held = sampler.scenes[view.scene]
-        states = np.stack(sampler.state(held, view.pairs[0], view.channels))
-        for number, c in enumerate(view.channels):
-            channel = held.channels[c]
-            name = recipe.variable(channel.field, channel.slot)
-            if name in sums:
-                sums[name].append(states[:, number])
-    return np.stack([np.concatenate(sums[name]).mean(0) for name in names])
+    return coarse, truth, [sampler.variables[c.field, c.slot] for c in channels]
 
 
 def _predicted(
-    recipe: ClimaXRecipe, x: np.ndarray, names: Sequence[str], out: Path
+    recipe: ClimaXRecipe, grid: Any, x: np.ndarray, names: Sequence[str], out: Path
 ) -> np.ndarray:
-    stores = prepared(recipe, recipe.train, out / recipe.name)
-    network = build_network(on_grid(recipe, stores))
+    network = build_network(
+        replace(recipe, network={**recipe.network, "grid": list(grid)})
+    )
     checkpoint = out / recipe.name / "checkpoints" / "last.ckpt"
     network.load_state_dict(network_state(checkpoint))
     network.eval()
@@ -136,7 +124,7 @@ def _units(recipe: ClimaXRecipe, name: str, sampler: LeadSampler) -> tuple[str, 
     """Units of a variable, and how much of them is 1 normalised."""
     for scene in sampler.scenes:
         for channel in scene.channels:
-            if recipe.variable(channel.field, channel.slot) == name:
+            if sampler.variables[channel.field, channel.slot] == name:
                 field = next(f for f in recipe.fields if f.name == channel.field)
                 return canonical_units(field.quantity) or "", float(channel.std[0])
     raise AssertionError(name)  # it was just read from one of them

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from xatmo.training.modelpage import assembled, facts, markdown_table
+from xatmo.training.modelpage import assembled, facts, learning_opening, markdown_table
 from xatmo.zoo import Card
 
 __all__ = ["model_page", "score_page", "short_scores"]
@@ -140,10 +140,7 @@ def _how_measured(recipe: str) -> str:
 
 def _learning(curve: Sequence[dict[str, Any]]) -> str:
     held = [row for row in curve if row.get("val_rmse") is not None]
-    said = f"## Learning curve\n\n{len(curve)} epochs"
-    rates = [r["samples_per_second"] for r in curve if r.get("samples_per_second")]
-    if rates:
-        said += f", {sorted(rates)[len(rates) // 2]:,.0f} samples a second"
+    said = learning_opening(curve, "samples")
     if not held:
         return f"{said}."
     last = {k: v for k, v in held[-1].items() if k.endswith("h") and v is not None}

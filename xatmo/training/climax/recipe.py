@@ -139,11 +139,6 @@ class ClimaXRecipe:
         """What the network calls its variables, in its order."""
         return tuple(v for f in self.fields for v in f.levels.values())
 
-    def variable(self, name: str, slot: int) -> str:
-        """What the network calls a level of a field."""
-        levels = {f.name: list(f.levels.values()) for f in self.fields}
-        return levels[name][slot]
-
 
 def read_recipe(path: str | Path) -> ClimaXRecipe:
     """Read and check a recipe with ``task = "climax"``.

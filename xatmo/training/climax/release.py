@@ -17,7 +17,7 @@ from xatmo.training.climax.evaluate import evaluate
 from xatmo.training.climax.figures import save_figures, save_learning
 from xatmo.training.climax.page import model_page, short_scores
 from xatmo.training.climax.recipe import ClimaXRecipe, Variables, read_recipe
-from xatmo.training.climax.run import constants_of, on_grid, prepared
+from xatmo.training.climax.run import constants_of, on_grid
 from xatmo.training.constants import Constants, short, table_of
 from xatmo.training.recipe import Source
 from xatmo.training.release import drafts, head_of, last_checkpoint, saved
@@ -25,6 +25,7 @@ from xatmo.training.releasing import Task
 from xatmo.training.rescore import Telling, keyed
 from xatmo.training.run import build_network, network_state
 from xatmo.training.sampling import FieldStore
+from xatmo.training.scenes import prepared
 from xatmo.zoo import Model, write_card
 
 __all__ = [

@@ -17,14 +17,13 @@ from xatmo.training.climax.recipe import ClimaXRecipe, read_recipe
 from xatmo.training.climax.sampling import LeadSampler
 from xatmo.training.constants import Constants, fit_constants, table_of
 from xatmo.training.data import NumberedData
-from xatmo.training.prepare import prepare_source
 from xatmo.training.recipe import Source
 from xatmo.training.run import Job
-from xatmo.training.sampling import BLOCK_SECONDS, FieldStore, open_stores
-from xatmo.training.scenes import scenes_of
+from xatmo.training.sampling import BLOCK_SECONDS, FieldStore
+from xatmo.training.scenes import prepared, scenes_of
 from xatmo.zoo.importers.climax_card import era5_constants
 
-__all__ = ["begin", "constants_of", "on_grid", "prepared", "sampler_of"]
+__all__ = ["begin", "constants_of", "on_grid", "sampler_of"]
 
 
 def begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
@@ -64,18 +63,20 @@ def begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
 def on_data(recipe: ClimaXRecipe, source: Source) -> ClimaXRecipe:
     """Return the recipe on one data set, its last part held out behind three days.
 
-    The first level of a quantity is read that the recipe knows, unless the source says
-    which.
+    All levels are read that the recipe reads, unless the source says which.
     """
     gap = dt.timedelta(seconds=BLOCK_SECONDS)
-    levels = dict.fromkeys(s.level for s in recipe.train)
+    levels: dict[str | None, tuple[str, ...]] = {}
+    for one in recipe.train:
+        levels.setdefault(one.level, one.quantities)
+    every = tuple(dict.fromkeys(q for s in recipe.train for q in s.quantities))
     wanted = [source.level] if source.level else list(levels)
     asked = [
         replace(
             source,
             level=level,
             scene="data",
-            quantities=next(s.quantities for s in recipe.train if s.level == level),
+            quantities=levels.get(level, every),
         )
         for level in wanted
     ]
@@ -84,14 +85,6 @@ def on_data(recipe: ClimaXRecipe, source: Source) -> ClimaXRecipe:
     held_out = tuple(one for _, last in parts for one in last)
     network = {k: v for k, v in recipe.network.items() if k != "grid"}
     return replace(recipe, train=train, validation=held_out, network=network)
-
-
-def prepared(
-    recipe: ClimaXRecipe, sources: Sequence[Source], folder: Path
-) -> list[FieldStore]:
-    """Write the stores of sources, or find them, and open them."""
-    paths = [prepare_source(s, s.quantities, folder / "data") for s in sources]
-    return open_stores(paths, recipe.sampling.cache_mb)
 
 
 def on_grid(recipe: ClimaXRecipe, stores: Sequence[FieldStore]) -> ClimaXRecipe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from xatmo.training.modelpage import assembled, facts, markdown_table
+from xatmo.training.modelpage import assembled, facts, learning_opening, markdown_table
 from xatmo.zoo import Card
 
 __all__ = ["model_page", "score_page", "short", "tables_of", "verdict_lines"]
@@ -139,10 +139,7 @@ def _how_measured(recipe: str) -> str:
 
 def _learning(curve: Sequence[dict[str, Any]]) -> str:
     held = [row for row in curve if row.get("val_rmse") is not None]
-    said = f"## Learning curve\n\n{len(curve)} epochs"
-    rates = [r["crops_per_second"] for r in curve if r.get("crops_per_second")]
-    if rates:
-        said += f", {sorted(rates)[len(rates) // 2]:,.0f} crops a second"
+    said = learning_opening(curve, "crops")
     if not held:
         return f"{said}."
     best = min(held, key=lambda row: row["val_crps"])

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from xatmo.training.infill.estimates import LABELS
 from xatmo.training.infill.evaluate import SINGLE
-from xatmo.training.modelpage import assembled, facts, markdown_table
+from xatmo.training.modelpage import assembled, facts, learning_opening, markdown_table
 from xatmo.zoo import Card
 
 __all__ = [
@@ -207,10 +207,7 @@ def _how_measured(recipe: str) -> str:
 def learning_said(curve: Sequence[dict[str, Any]]) -> str:
     """Tell the learning curve: a sentence and a table."""
     held = [row for row in curve if row.get("val_crps") is not None]
-    said = f"## Learning curve\n\n{len(curve)} epochs"
-    rates = [r["pieces_per_second"] for r in curve if r.get("pieces_per_second")]
-    if rates:
-        said += f", {sorted(rates)[len(rates) // 2]:,.0f} pieces a second"
+    said = learning_opening(curve, "pieces")
     if not held:
         return f"{said}."
     said += f"; held-out CRPS {held[-1]['val_crps']:.4g} at the end."

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from xatmo.training.infill.page import score_page as gaps_page
-from xatmo.training.modelpage import assembled, facts, markdown_table
+from xatmo.training.modelpage import assembled, facts, learning_opening, markdown_table
 from xatmo.training.multiformer.masked import KINDS, PLAIN
 from xatmo.zoo import Card
 
@@ -186,10 +186,7 @@ def _how_measured(card: Card, recipe: str) -> str:
 
 def _learning(curve: Sequence[dict[str, Any]]) -> str:
     held = [row for row in curve if row.get("val_crps") is not None]
-    said = f"## Learning curve\n\n{len(curve)} epochs"
-    rates = [r["boxes_per_second"] for r in curve if r.get("boxes_per_second")]
-    if rates:
-        said += f", {sorted(rates)[len(rates) // 2]:,.0f} boxes a second"
+    said = learning_opening(curve, "boxes")
     if not held:
         return f"{said}."
     said += (

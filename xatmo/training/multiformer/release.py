@@ -28,11 +28,12 @@ from xatmo.training.multiformer.recipe import (
     read_recipe,
     released_part,
 )
-from xatmo.training.multiformer.run import fitted, prepared, sampler_of
+from xatmo.training.multiformer.run import fitted, sampler_of
 from xatmo.training.release import drafts, head_of, last_checkpoint, saved
 from xatmo.training.releasing import Task
 from xatmo.training.rescore import Telling, keyed
 from xatmo.training.run import build_network, network_state
+from xatmo.training.scenes import prepared
 from xatmo.zoo import Model, write_card
 
 __all__ = ["draft_model", "release", "rescore", "scores_of"]

@@ -20,13 +20,12 @@ from xatmo.training.multiformer.coupling import load_fields
 from xatmo.training.multiformer.module import MaskedBoxes
 from xatmo.training.multiformer.recipe import MultiformerRecipe, read_recipe
 from xatmo.training.multiformer.sampling import BoxSampler
-from xatmo.training.prepare import prepare_source
 from xatmo.training.recipe import Source
 from xatmo.training.run import Job, load_initial
-from xatmo.training.sampling import BLOCK_SECONDS, FieldStore, open_stores
-from xatmo.training.scenes import scenes_of
+from xatmo.training.sampling import BLOCK_SECONDS, FieldStore
+from xatmo.training.scenes import prepared, scenes_of
 
-__all__ = ["begin", "fitted", "prepared", "sampler_of"]
+__all__ = ["begin", "fitted", "sampler_of"]
 
 
 def begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
@@ -76,14 +75,6 @@ def on_data(recipe: MultiformerRecipe, source: Source) -> MultiformerRecipe:
     source = replace(source, quantities=recipe.train[0].quantities)
     train, validation = hold_out(source, gap, least=dt.timedelta(days=1))
     return replace(recipe, train=train, validation=validation)
-
-
-def prepared(
-    recipe: MultiformerRecipe, sources: Sequence[Source], folder: Path
-) -> list[FieldStore]:
-    """Write the stores of sources, or find them, and open them."""
-    paths = [prepare_source(s, s.quantities, folder / "data") for s in sources]
-    return open_stores(paths, recipe.sampling.cache_mb)
 
 
 def fitted(recipe: MultiformerRecipe, stores: Sequence[FieldStore]) -> Constants:

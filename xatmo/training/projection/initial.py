@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from xatmo.errors import ModelNotFoundError, OptionError
+from xatmo.errors import OptionError
 from xatmo.nets.climax_position import resize_positions
+from xatmo.training.climax.beginning import check_order
 from xatmo.training.projection.recipe import ProjectionRecipe
 from xatmo.training.run import initial_state
-from xatmo.zoo import get_card
 from xatmo.zoo.files import draft
 
 __all__ = ["Began", "began", "begin_with", "take_encoder"]
@@ -74,7 +74,7 @@ def begin_with(
         other order.
     """
     name = str(recipe.init_from)
-    _check_order(recipe, name, out)
+    check_order(name, recipe.northward, out)
     told = take_encoder(network, initial_state(name, out), name)
     with draft(folder / FILE) as file:
         file.write_text(json.dumps(asdict(told), indent=1) + "\n", "utf-8")
@@ -135,28 +135,6 @@ def take_encoder(network: nn.Module, state: Mapping[str, Tensor], origin: str) -
         _parts(own.keys() - common.keys()),
         _parts(given.keys() - common.keys()),
         resized,
-    )
-
-
-def _check_order(recipe: ProjectionRecipe, name: str, out: Path) -> None:
-    """Refuse an encoder that has learnt to see the Earth the other way up."""
-    run = out / name / "run.json"
-    try:
-        if run.exists():
-            northward = json.loads(run.read_text("utf-8"))["recipe"].get("northward")
-        else:
-            northward = get_card(name).grid.northward
-    except ModelNotFoundError:
-        return  # which is said where its weights are asked for
-    if northward is None or northward == recipe.northward:
-        return
-    told = [str(way).lower() for way in (recipe.northward, northward)]
-    msg = f"The rows of {name!r} are in the other order."
-    raise OptionError(
-        msg,
-        found=f"northward = {told[0]} in the recipe",
-        needed=f"northward = {told[1]}, as there",
-        hint=f"northward = {told[1]} at the head of the recipe",
     )
 
 
