@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from xatmo.embedding import by_level, call_of, history_of, input_names
-from xatmo.engine import Finer, apply_finer
+from xatmo.engine import Finer, apply_finer, picked, rechunked
 from xatmo.errors import FieldError, OptionError
 from xatmo.fields import (
     Fields,
@@ -154,7 +154,7 @@ def downscale(
     }
     variables = {}
     for i, quantity in enumerate(fields.data):
-        variable = _variable(result.isel({_NEW[0]: i}), quantity, fields, source)
+        variable = _variable(picked(result, **{_NEW[0]: i}), quantity, fields, source)
         signed(variable, attrs={**variable.attrs, **about})
         variables[str(variable.name)] = variable
     ds = fine_dataset(variables, fields, asked.factor, source)
@@ -229,7 +229,7 @@ def _refinement(card: Card) -> Downscale:
 
 def _with_realizations(result: xr.DataArray, realizations: int) -> xr.DataArray:
     if realizations == 1:
-        return result.isel({_NEW[1]: 0}, drop=True)
+        return picked(result, **{_NEW[1]: 0})
     attrs = {"standard_name": _DIM, "long_name": "number of the draw", "units": "1"}
     # A scalar coordinate of that name, of an ensemble, gives way.
     result = result.drop_vars(_DIM, errors="ignore").rename({_NEW[1]: _DIM})
@@ -256,7 +256,8 @@ def _in_user_chunks(
             chunks[dim] = tuple(n for n in np.diff(ends, prepend=0).tolist() if n)
         elif sum(sizes) == result.sizes.get(dim):
             chunks[dim] = sizes
-    return result.chunk(chunks)
+    new = tuple(chunks.get(d, c) for d, c in result.chunksizes.items())
+    return result.copy(data=rechunked(result.data, new))
 
 
 def _variable(

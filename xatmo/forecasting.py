@@ -13,7 +13,7 @@ from xatmo.boxes import Boxes, card_step, hours_of, read_boxes
 from xatmo.boxes.filling import spread_attrs
 from xatmo.boxes.leads import LEAD, lead_hours, with_lead_times
 from xatmo.embedding import history_of
-from xatmo.engine import Rollout, over_windows
+from xatmo.engine import Rollout, over_windows, picked
 from xatmo.errors import ModelNotFoundError, OptionError, TimeAxisError
 from xatmo.fieldsets import forecast_fieldset
 from xatmo.provenance import sign
@@ -174,8 +174,9 @@ def _run(boxes: Boxes, rollout: Rollout, start: np.ndarray) -> xr.DataArray:
         rollout.shape,
     )
     dims = (boxes.time, *boxes.batch, "member", "channel", LEAD, *_DIMS[1:])
-    known = boxes.data.isel({boxes.time: start}).coords
-    coords = {n: c for n, c in known.items() if not set(c.dims) & set(_DIMS)}
+    known = boxes.data.coords.to_dataset()
+    known = known.isel({boxes.time: start}, missing_dims="ignore")
+    coords = {n: c for n, c in known.coords.items() if not set(c.dims) & set(_DIMS)}
     coords |= {d: boxes.data[d] for d in ("latitude", "longitude")}
     return xr.DataArray(data, dims=dims, coords=coords)
 
@@ -228,8 +229,8 @@ def _dataset(
     if rollout.members:
         variables = boxes.to_user(result, months)
     else:
-        variables = boxes.to_user(result.isel(member=0, drop=True), months)
-        spreads = result.isel(member=1, drop=True)
+        variables = boxes.to_user(picked(result, member=0), months)
+        spreads = picked(result, member=1)
         for name, spread in boxes.to_user(spreads, months, spread=True).items():
             spread.attrs = spread_attrs(variables[name].attrs, name)
             variables[f"{name}_spread"] = spread

@@ -6,8 +6,10 @@ import subprocess
 import sys
 
 import cloudpickle
+import dask.array as da
 import numpy as np
 import pytest
+import xarray as xr
 
 import xatmo
 from xatmo.testing import count_forwards, raise_if_computes
@@ -126,6 +128,35 @@ def test_accessor_and_results_travel(winds):
     again = cloudpickle.loads(cloudpickle.dumps(z))
     np.testing.assert_array_equal(again, z)
     assert repr(cloudpickle.loads(cloudpickle.dumps(winds)).atmo) == repr(winds.atmo)
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        lambda ds: ds.atmo.embed(reduce="mean"),
+        lambda ds: ds.atmo.distance(ds.isel(time=0)),
+        lambda ds: ds.atmo.downscale(model="tiny"),
+        lambda ds: ds.atmo.infill("tiny-infill"),
+        lambda ds: ds.atmo.forecast("12h", members=False),
+        lambda ds: ds.atmo.embed(model="multiformer-small"),
+        lambda ds: ds.atmo.infill(model="multiformer-small"),
+    ],
+    ids=["mean", "distance", "downscale", "infill", "forecast", "boxes", "gaps"],
+)
+@pytest.mark.usefixtures("refiners", "infiller")
+def test_a_graph_does_not_grow_with_the_chunks(winds, verb):
+    """Rules, and two dozen numbers for each time: 50 MB are enough for 100,000."""
+    ds = verb(_long(winds, 2000))
+    assert len(cloudpickle.dumps(ds.__dask_graph__())) < 400_000 + 300 * 2000
+
+
+def _long(winds: xr.Dataset, count: int) -> xr.Dataset:
+    """So many chunks of one time of a small region."""
+    few = winds.isel(latitude=slice(36), longitude=slice(36)).drop_vars("time")
+    times = np.datetime64("2000-01-01", "ns") + 6 * np.arange(count) * _HOUR
+    zeros = da.zeros((count, 36, 36), chunks=(1, 36, 36), dtype="f4")
+    same = {name: (few[name].dims, zeros, few[name].attrs) for name in few}
+    return few.isel(time=0).assign(same).assign_coords(time=times)
 
 
 def test_options_are_those_of_the_call(winds):

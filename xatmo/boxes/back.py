@@ -8,6 +8,7 @@ from typing import Any
 import xarray as xr
 
 from xatmo.boxes.channels import CHANNEL, TIME, Channel, in_user_units
+from xatmo.engine import picked, side_by_side
 from xatmo.fields import Grid, from_canonical, kept_attrs
 
 __all__ = ["to_user"]
@@ -51,7 +52,7 @@ def to_user(
     groups: dict[str, list[tuple[Channel, xr.DataArray]]] = {}
     for number, channel in enumerate(channels):
         if channel.predicted:
-            part = result.isel({CHANNEL: number}, drop=True)
+            part = picked(result, **{CHANNEL: number})
             part = channel.physical(part, grid, months, spread=spread)
             part = from_canonical(part, grid)
             part = in_user_units(part, channel, spread=spread)
@@ -70,9 +71,9 @@ def _joined(
     held, own = first.held, first.source
     dim = held.level_dim
     if dim is not None:
-        each = [p.expand_dims({dim: [c.held.at]}) for c, p in parts]
-        da = xr.concat(each, dim, coords="minimal", compat="override")
-        da[dim].attrs = dict(own[dim].attrs) if dim in own.coords else {}
+        about = dict(own[dim].attrs) if dim in own.coords else {}
+        at = (dim, [channel.held.at for channel, _ in parts], about)
+        da = side_by_side([part for _, part in parts], dim).assign_coords({dim: at})
     scalars = {n: c for n, c in own.coords.items() if c.ndim == 0}
     da = da.assign_coords({n: c for n, c in scalars.items() if n not in da.coords})
     da = da.transpose(*_order(da, own, time))
@@ -84,7 +85,7 @@ def _joined(
         }
     else:
         da.attrs["units"] = parts[0][1].attrs["units"]
-    return _in_chunks(da.rename(name), own, grid)
+    return _in_chunks(da.rename(name), own, grid, dim)
 
 
 def _order(da: xr.DataArray, own: xr.DataArray, time: str) -> list[str]:
@@ -97,10 +98,13 @@ def _order(da: xr.DataArray, own: xr.DataArray, time: str) -> list[str]:
     return [*first, *timeless, *mine[:at], *new, *mine[at:]]
 
 
-def _in_chunks(da: xr.DataArray, own: xr.DataArray, grid: Grid) -> xr.DataArray:
-    """Cut latitudes and longitudes as the user does, where there are as many."""
+def _in_chunks(
+    da: xr.DataArray, own: xr.DataArray, grid: Grid, level: str | None
+) -> xr.DataArray:
+    """Cut latitudes, longitudes and levels as the user does, if there are as many."""
     if da.chunks is None or own.chunks is None:
         return da
     cut: Mapping[Any, tuple[int, ...]] = own.chunksizes
-    same = {d: cut[d] for d in grid.names if sum(cut[d]) == da.sizes.get(d)}
+    dims = {*grid.names, level} & {*cut}
+    same = {d: cut[d] for d in dims if sum(cut[d]) == da.sizes.get(d)}
     return da.chunk(same)

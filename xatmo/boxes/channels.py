@@ -11,6 +11,7 @@ import xarray as xr
 
 from xatmo.boxes.fields import Held
 from xatmo.boxes.times import Times
+from xatmo.engine import side_by_side
 from xatmo.fields import Grid, to_user_units
 from xatmo.fields.units import changes_values, factor_offset
 from xatmo.zoo import Constants
@@ -112,14 +113,7 @@ def stacked(
         parts.append(channel.normalised(da, grid, months))
     shared = _shared_coords(parts)
     parts = [p.reset_coords(set(p.coords) - shared, drop=True) for p in parts]
-    data = xr.concat(
-        parts,
-        CHANNEL,
-        coords="minimal",
-        compat="override",
-        join="override",
-        combine_attrs="drop",
-    )
+    data = side_by_side(parts, CHANNEL, _SPACE)
     first = TIME if along is None else along
     data = data.transpose(first, ..., CHANNEL, *_SPACE)
     data.attrs = {}

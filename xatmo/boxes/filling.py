@@ -11,6 +11,7 @@ import xarray as xr
 from xatmo.boxes.channels import CHANNEL
 from xatmo.boxes.reading import Boxes
 from xatmo.boxes.times import Times
+from xatmo.engine import picked
 from xatmo.engine.series_of_boxes import Spans, fill_spans
 from xatmo.fields import Grid, reorder
 
@@ -72,7 +73,8 @@ def filled(
     result = xr.DataArray(data, dims=dims, coords=coords)
     months = xr.DataArray(np.asarray(times.index.month), dims=(boxes.time,))
     mean, spread = (
-        boxes.to_user(result.isel({_MOMENT: i}), months, spread=bool(i)) for i in (0, 1)
+        boxes.to_user(picked(result, **{_MOMENT: i}), months, spread=bool(i))
+        for i in (0, 1)
     )
     both = {}
     for name in mean:

@@ -3,11 +3,13 @@
 from xatmo.engine.apart import unjoined
 from xatmo.engine.batch import Call
 from xatmo.engine.boxes import Domain
+from xatmo.engine.chunks import rechunked
 from xatmo.engine.finer import Finer, apply_finer
 from xatmo.engine.gaps import Network, Plan, run_network
 from xatmo.engine.plan import apply, over_chunks
 from xatmo.engine.rollout import Rollout
 from xatmo.engine.series import Recipe, climate, fill_series
+from xatmo.engine.sidebyside import picked, side_by_side
 from xatmo.engine.windows import Windows, over_windows
 
 __all__ = [
@@ -25,6 +27,9 @@ __all__ = [
     "fill_series",
     "over_chunks",
     "over_windows",
+    "picked",
+    "rechunked",
     "run_network",
+    "side_by_side",
     "unjoined",
 ]

@@ -1,73 +1,94 @@
-"""Chunks joined and cut again, without a graph that grows with their number.
-
-Dask's ``rechunk`` writes down every task when it is called: some kilobytes for each
-chunk, and seconds for a hundred thousand of them. Joining neighbours and cutting them
-again follows a rule; so the tasks are made from it when they are asked for.
-"""
+"""Chunks joined and cut again, without a graph that grows with their number."""
 
 from __future__ import annotations
 
-import math
 import operator
-from collections.abc import Iterator, Sequence
-from functools import lru_cache, partial
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import product
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-__all__ = ["cut_again", "joined_chunks"]
+from xatmo.engine.rules import Cuts, Key, Rule, lazy_array
 
-Cuts = tuple[tuple[int, ...], ...]
+__all__ = ["cut_again", "joined_chunks", "rechunked"]
+
 _ALL = slice(None)
 
 
 def joined_chunks(
-    field: xr.DataArray, plan: dict[str, tuple[int, ...]]
+    field: xr.DataArray, plan: Mapping[str, tuple[int, ...]]
 ) -> xr.DataArray:
     """Join neighbouring chunks of a lazy array.
 
     Parameters
     ----------
     field : DataArray
-    plan : dict of str to tuple of int
+    plan : mapping of str to tuple of int
         New chunks along some dimensions; each consists of whole old ones.
 
     Returns
     -------
     DataArray
     """
-    return _rechunked(field, plan, _Join)
+    return _with(field, _rechunked(field.data, _planned(field, plan), _Join))
 
 
-def cut_again(field: xr.DataArray, plan: dict[str, tuple[int, ...]]) -> xr.DataArray:
+def cut_again(field: xr.DataArray, plan: Mapping[str, tuple[int, ...]]) -> xr.DataArray:
     """Undo :func:`joined_chunks`: each old chunk consists of whole new ones."""
-    return _rechunked(field, plan, _Cut)
+    return _with(field, _rechunked(field.data, _planned(field, plan), _Cut))
 
 
-def _rechunked(
-    field: xr.DataArray,
-    plan: dict[str, tuple[int, ...]],
-    how: type[_Rule],
-) -> xr.DataArray:
-    import dask.array as da
-    from dask.base import tokenize
-    from dask.highlevelgraph import HighLevelGraph
+def rechunked(array: Any, new: Cuts) -> Any:
+    """Cut a Dask array differently: by Dask where that is neither joining nor cutting.
 
+    Parameters
+    ----------
+    array : dask array
+    new : tuple of tuple of int
+        Its chunks to be, along each dimension.
+
+    Returns
+    -------
+    dask array
+    """
+    old: Cuts = array.chunks
+    if _nested(old, new):
+        return _rechunked(array, new, _Join)
+    if _nested(new, old):
+        return _rechunked(array, new, _Cut)
+    return array.rechunk(new)
+
+
+def _nested(fine: Cuts, coarse: Cuts) -> bool:
+    """Whether each coarse chunk consists of whole fine ones."""
+    ends = zip(map(np.cumsum, coarse), map(np.cumsum, fine), strict=True)
+    return all(np.isin(outer, inner).all() for outer, inner in ends)
+
+
+def _planned(field: xr.DataArray, plan: Mapping[str, tuple[int, ...]]) -> Cuts:
     old: Cuts = field.data.chunks
-    new = tuple(plan.get(str(d), c) for d, c in zip(field.dims, old, strict=True))
-    if new == old:
-        return field
-    source = field.data
+    return tuple(plan.get(str(d), c) for d, c in zip(field.dims, old, strict=True))
+
+
+def _with(field: xr.DataArray, data: Any) -> xr.DataArray:
+    return field if data is field.data else field.copy(data=data)
+
+
+def _rechunked(source: Any, new: Cuts, how: type[_Rechunk]) -> Any:
+    from dask.base import tokenize
+
+    if new == source.chunks:
+        return source
     name = f"xatmo-{how.__name__.strip('_').lower()}-{tokenize(source.name, new)}"
-    layer = _layer()(name, tuple(map(len, new)), how(source.name, old, new))
-    graph = HighLevelGraph.from_collections(name, layer, dependencies=[source])
-    return field.copy(data=da.Array(graph, name, new, meta=source._meta))
+    rule = how(source.name, source.chunks, new)
+    return lazy_array(name, new, rule, [source], source._meta)
 
 
-class _Rule:
-    """How each new chunk is made of old ones, by its number: made again if unpickled.
+class _Rechunk(Rule):
+    """How each new chunk is made of old ones: found again if unpickled.
 
     ``old`` and ``new`` are the chunks along each dimension of the array that is named
     ``source`` and of the result.
@@ -79,16 +100,15 @@ class _Rule:
     def __reduce__(self) -> Any:
         return type(self), (self.source, self.old, self.new)
 
-    def of(self, source: str) -> _Rule:
-        """The same for an array of another name."""
-        return type(self)(source, self.old, self.new)
+    @property
+    def firsts(self) -> tuple[Key, ...]:
+        return ((self.source, *(0 for _ in self.old)),)
 
-    def __call__(self, index: tuple[int, ...]) -> tuple[Any, Any, tuple[Any, ...]]:
-        """Return a key or several, what is to be done with them, further arguments."""
-        raise NotImplementedError
+    def renamed(self, names: Mapping[str, str]) -> Rule:
+        return type(self)(names[self.source], self.old, self.new)
 
 
-class _Join(_Rule):
+class _Join(_Rechunk):
     """Several old chunks make a new one."""
 
     def __init__(self, source: str, old: Cuts, new: Cuts) -> None:
@@ -104,7 +124,7 @@ class _Join(_Rule):
         return keys, partial(join_parts, tuple(map(len, spans))), ()
 
 
-class _Cut(_Rule):
+class _Cut(_Rechunk):
     """A new chunk is a part of an old one."""
 
     def __init__(self, source: str, old: Cuts, new: Cuts) -> None:
@@ -146,97 +166,3 @@ def join_parts(counts: tuple[int, ...], parts: Sequence[np.ndarray]) -> np.ndarr
             rows = [joined[i : i + n] for i in range(0, len(joined), n)]
             joined = [np.concatenate(row, axis) for row in rows]
     return joined[0]
-
-
-@lru_cache(maxsize=1)
-def _layer() -> type:
-    """The class of such layers; only who has lazy data needs Dask."""
-    from dask.highlevelgraph import Layer
-
-    class Ruled(Layer):
-        """A layer whose tasks are made by a rule, each when it is asked for."""
-
-        def __init__(
-            self,
-            name: str,
-            shape: tuple[int, ...],
-            rule: _Rule,
-            annotations: Any = None,
-        ) -> None:
-            super().__init__(annotations)
-            self.name, self.shape, self.rule = name, shape, rule
-
-        def __getitem__(self, key: Any) -> Any:
-            if key not in self:
-                raise KeyError(key)
-            return _task(key, *self.rule(key[1:]))
-
-        def __contains__(self, key: Any) -> bool:
-            if not isinstance(key, tuple) or len(key) != len(self.shape) + 1:
-                return False
-            inside = zip(key[1:], self.shape, strict=True)
-            return key[0] == self.name and all(0 <= i < n for i, n in inside)
-
-        def __iter__(self) -> Iterator[Any]:
-            return ((self.name, *i) for i in product(*map(range, self.shape)))
-
-        def __len__(self) -> int:
-            return math.prod(self.shape)
-
-        @property
-        def has_legacy_tasks(self) -> bool:
-            # Asked before everything else: answered without making all tasks.
-            return bool(len(self)) and type(self[next(iter(self))]) in (tuple, list)
-
-        def is_materialized(self) -> bool:
-            return False
-
-        def get_output_keys(self) -> set[Any]:
-            return set(self)
-
-        def clone(
-            self, keys: Any, seed: Any, bind_to: Any = None
-        ) -> tuple[Layer, bool]:
-            from dask.base import clone_key
-            from dask.graph_manipulation import chunks
-            from dask.highlevelgraph import MaterializedLayer
-
-            name, rule = clone_key(self.name, seed), self.rule
-            if (rule.source, *(0 for _ in self.shape)) in keys:
-                again = rule.of(clone_key(rule.source, seed))
-                return Ruled(name, self.shape, again), False
-            if bind_to is None:
-                return Ruled(name, self.shape, rule), False
-            tasks = {
-                (name, *key[1:]): (chunks.bind, _tuple(*rule(key[1:])), bind_to)
-                for key in self
-            }
-            return MaterializedLayer(tasks), True
-
-        def __reduce__(self) -> Any:
-            return _again, (self.name, self.shape, self.rule, self.annotations)
-
-    return Ruled
-
-
-def _task(key: Any, source: Any, function: Any, arguments: tuple[Any, ...]) -> Any:
-    """One task in the form that this version of Dask wants; without function, none."""
-    try:
-        from dask._task_spec import Alias, List, Task, TaskRef
-    except ImportError:  # before 2024.12
-        return _tuple(source, function, arguments)
-    if function is None:
-        return Alias(key, source)
-    if isinstance(source, list):
-        return Task(key, function, List(*map(TaskRef, source)), *arguments)
-    return Task(key, function, TaskRef(source), *arguments)
-
-
-def _tuple(source: Any, function: Any, arguments: tuple[Any, ...]) -> Any:
-    """The same as a tuple, which all versions read."""
-    return source if function is None else (function, source, *arguments)
-
-
-def _again(*arguments: Any) -> Any:
-    """Unpickle a layer: its class cannot be found by name."""
-    return _layer()(*arguments)

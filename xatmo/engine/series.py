@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from xatmo.climatology import Background, Moments, background, moments
+from xatmo.engine.chunks import rechunked
 from xatmo.engine.gaps import Plan
 from xatmo.errors import MissingValuesError
 
@@ -125,8 +126,9 @@ def _lazily(values: Any, plan: Plan, recipe: Recipe, scores: int, gaps: Any) -> 
     from dask.highlevelgraph import HighLevelGraph
 
     lengths = tuple(p.stop - p.start for p in plan.pieces)
-    values = values.rechunk({0: lengths, 1: -1, 2: -1})
-    gaps = None if gaps is None else gaps.rechunk(values.chunks)
+    pieces_of = (lengths, *((n,) for n in plan.shape[1:]))
+    values = rechunked(values, pieces_of)
+    gaps = None if gaps is None else rechunked(gaps, pieces_of)
     first = _read_again(values)
     token = tokenize(values.name, plan, recipe, None if gaps is None else gaps.name)
     name, told = f"xatmo-infill-{token}", f"xatmo-infill-scores-{token}"
@@ -159,8 +161,7 @@ def _lazily(values: Any, plan: Plan, recipe: Recipe, scores: int, gaps: Any) -> 
         graph[name, 0, i, 0, 0] = (_fill_piece, i, *known, seen)
     read = [values, first, *([] if gaps is None else [gaps])]
     layers = HighLevelGraph.from_collections(name, graph, dependencies=read)
-    chunks = ((3,), lengths, *((n,) for n in plan.shape[1:]))
-    filled = da.Array(layers, name, chunks, dtype=values.dtype)
+    filled = da.Array(layers, name, ((3,), *pieces_of), dtype=values.dtype)
     said = {(told, 0): (_scores, key("recipe"), key("choice"))}
     layers = HighLevelGraph.from_collections(told, said, dependencies=[filled])
     return filled, da.Array(layers, told, ((scores,),), dtype=np.float64)

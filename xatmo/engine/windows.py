@@ -6,10 +6,14 @@ joined, and a time that many windows share is not repeated.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
+
+from xatmo.engine.chunks import rechunked
+from xatmo.engine.rules import Cuts, Key, Rule, lazy_array
 
 __all__ = ["Windows", "cut_again", "over_windows"]
 
@@ -47,6 +51,8 @@ class Windows(Sequence[np.ndarray]):
     def __getitem__(self, number: Any) -> Any:
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(number)
         window, *inner = np.unravel_index(number, (len(self.times), *self.batch))
         channels, *plane = self.core
         times = self.times[window]
@@ -88,31 +94,63 @@ def over_windows(
     """
     if not hasattr(values, "dask"):
         return _block([values], index, when, run, shape)
-    import dask.array as da
     from dask.base import tokenize
-    from dask.highlevelgraph import HighLevelGraph
 
-    whole = dict.fromkeys(range(values.ndim - 3, values.ndim), -1)
-    values = values.rechunk(whole)
+    whole = tuple((n,) for n in values.shape[-3:])
+    values = rechunked(values, (*values.chunks[:-3], *whole))
     chunks = cut_again(values.chunks[0] if chunks is None else chunks, len(index))
     inner = values.chunks[1:-3]
     largest = np.prod([max(c) for c in inner], dtype=int) * np.prod(shape) * 4
     chunks = _not_larger(chunks, max(1, TASK_BYTES // int(largest)))
     name = f"xatmo-windows-{tokenize(values.name, index, when, run, shape, chunks)}"
-    starts = np.cumsum([0, *values.chunks[0]])
-    graph: dict[Any, Any] = {(f"{name}-run",): run}
-    stop = 0
-    for i, size in enumerate(chunks):
-        start, stop = stop, stop + size
-        pieces, local = _touched(index[start:stop], starts)
-        for at in np.ndindex(*(len(c) for c in inner)):
-            parts = [(values.name, piece, *at, 0, 0, 0) for piece in pieces]
-            key = (name, i, *at, *(0,) * len(shape))
-            said = (local, when[start:stop], (f"{name}-run",), shape)
-            graph[key] = (_block, parts, *said)
-    layers = HighLevelGraph.from_collections(name, graph, dependencies=[values])
+    job = f"{name}-run"
+    rule = _Each((values.name, job), values.chunks, chunks, index, when, shape)
     cut = (chunks, *inner, *((n,) for n in shape))
-    return da.Array(layers, name, cut, dtype=np.float32)
+    meta = np.empty((0,) * len(cut), np.float32)
+    return lazy_array(name, cut, rule, [values], meta, {job: run})
+
+
+class _Each(Rule):
+    """Which pieces of a series a task needs, and which of their times its windows have.
+
+    ``names`` are those of the series, in chunks ``old``, and of what is done with the
+    windows, of which each task has as many as ``chunks`` say.
+    """
+
+    def __init__(
+        self,
+        names: tuple[str, str],
+        old: Cuts,
+        chunks: tuple[int, ...],
+        index: np.ndarray,
+        when: np.ndarray,
+        shape: tuple[int, ...],
+    ) -> None:
+        self.names, self.old, self.chunks = names, old, chunks
+        self.index, self.when, self.shape = index, when, shape
+        self.starts = np.cumsum([0, *old[0]])
+        self.spans = [slice(*ends) for ends in pairwise(np.cumsum([0, *chunks]))]
+
+    def __reduce__(self) -> Any:
+        mine = (self.old, self.chunks, self.index, self.when, self.shape)
+        return type(self), (self.names, *mine)
+
+    @property
+    def firsts(self) -> tuple[Key, ...]:
+        series, job = self.names
+        return (series, *(0 for _ in self.old)), (job,)
+
+    def renamed(self, names: Mapping[str, str]) -> Rule:
+        series, job = (names.get(name, name) for name in self.names)
+        return type(self)((series, job), *self.__reduce__()[1][1:])
+
+    def __call__(self, index: tuple[int, ...]) -> tuple[Any, Any, tuple[Any, ...]]:
+        series, job = self.names
+        at = index[1 : len(self.old) - 3]
+        span = self.spans[index[0]]
+        pieces, local = _touched(self.index[span], self.starts)
+        parts = [(series, piece, *at, 0, 0, 0) for piece in pieces]
+        return [(job,), *parts], _task, (local, self.when[span], self.shape)
 
 
 def cut_again(chunks: Iterable[int], count: int) -> tuple[int, ...]:
@@ -150,6 +188,13 @@ def _touched(index: np.ndarray, starts: np.ndarray) -> tuple[list[int], np.ndarr
     offset = np.zeros(len(starts), int)
     offset[pieces] = np.cumsum(sizes) - sizes - starts[pieces]
     return pieces.tolist(), np.where(there, index + offset[piece], -1)
+
+
+def _task(
+    inputs: Sequence[Any], index: np.ndarray, when: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
+    run, *parts = inputs
+    return _block(parts, index, when, run, shape)
 
 
 def _block(

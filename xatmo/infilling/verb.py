@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 
 from xatmo.embedding import history_of
-from xatmo.engine import Plan, fill_series
+from xatmo.engine import Plan, fill_series, rechunked
 from xatmo.errors import TimeAxisError
 from xatmo.fields import (
     Axes,
@@ -268,7 +268,9 @@ class _Job:
         da = reorder(da, "longitude", _columns(grid))
         da = da.rename(dict(zip(_SPACE, grid.names, strict=True)))
         da = da.transpose(*own.dims)
-        return da if own.chunks is None else da.chunk(own.chunksizes)
+        if own.chunks is None:
+            return da
+        return da.copy(data=rechunked(da.chunk().data, own.data.chunks))
 
     def _scores(
         self, name: str, own: xr.DataArray, told: xr.DataArray
