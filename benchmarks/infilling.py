@@ -22,8 +22,8 @@ from unittest import mock
 import numpy as np
 import xarray as xr
 
-from benchmarks.overhead import keep_freed_memory
 from benchmarks.rows import Row, best_times, report
+from xatmo.engine.allocator import keep_freed_memory
 
 NAME = "u10"
 

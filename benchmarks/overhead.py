@@ -8,8 +8,6 @@ units, and labelling the result.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 from collections.abc import Callable
 
 import numpy as np
@@ -17,13 +15,19 @@ import xarray as xr
 
 from benchmarks.fields import global_degree, patch_sized
 from benchmarks.rows import Row, best_of, report
+from xatmo.engine.allocator import keep_freed_memory
 
 LEVEL = "10 m"
 MODEL = "atmodist-vortdiv"  # for divergence and vorticity, which the data hold
 
 
 def measure(quick: bool) -> list[Row]:
-    """Compare region and globe, in memory and in chunks."""
+    """Compare region and globe, in memory and in chunks.
+
+    By default glibc hands the activations of a layer back and asks for them again at
+    the next one, which takes up to a third of the time, and does so differently in the
+    main thread and in Dask's: that would be measured in place of the library.
+    """
     keep_freed_memory()
     regions, globes = (512, 4) if quick else (1024, 16)
     repeats = 4 if quick else 12
@@ -31,20 +35,6 @@ def measure(quick: bool) -> list[Row]:
         *_compare("32 x 64", patch_sized(regions), {256: 1.05, 1: 1.3}, repeats),
         *_compare("181 x 360", global_degree(globes), {4: 1.1, 1: 1.3}, repeats),
     ]
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, whichever thread it was.
-
-    By default glibc hands the activations of a layer back and asks for them again at
-    the next one, which takes up to a third of the time, and does so differently in the
-    main thread and in Dask's: that would be measured in place of the library.
-    """
-    trim_threshold, mmap_threshold = -1, -3
-    with contextlib.suppress(OSError, AttributeError, TypeError):  # no glibc
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(trim_threshold, 2**30)
-        mallopt(mmap_threshold, 2**30)
 
 
 def _compare(

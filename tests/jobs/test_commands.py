@@ -55,6 +55,16 @@ def test_a_job(series, tmp_path, capsys):
     assert xatmo.get_options().batch_size is None
 
 
+def test_precision_is_part_of_the_job(series, tmp_path, capsys):
+    out = str(tmp_path / "z.zarr")
+    command = ["embed", str(series), out, "--chunks", "time=8", "--reduce", "mean"]
+    assert main([*command, "--precision", "bfloat16"]) == 0
+    with xr.open_zarr(out) as got:
+        assert got.embedding.attrs["xatmo_precision"] == "bfloat16"
+    assert main(command) != 0
+    assert "precision" in capsys.readouterr().err
+
+
 def test_progress(series, tmp_path, capsys):
     out = str(tmp_path / "z.zarr")
     command = ["embed", str(series), out, "--chunks", "time=8", "--reduce", "mean"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from itertools import product
 from typing import Any
 
@@ -88,7 +88,7 @@ def _rechunked(source: Any, new: Cuts, how: type[_Rechunk]) -> Any:
 
 
 class _Rechunk(Rule):
-    """How each new chunk is made of old ones: found again if unpickled.
+    """How each new chunk is made of old ones: found when the first is asked for.
 
     ``old`` and ``new`` are the chunks along each dimension of the array that is named
     ``source`` and of the result.
@@ -111,12 +111,12 @@ class _Rechunk(Rule):
 class _Join(_Rechunk):
     """Several old chunks make a new one."""
 
-    def __init__(self, source: str, old: Cuts, new: Cuts) -> None:
-        super().__init__(source, old, new)
-        self.first = [_firsts(o, n) for o, n in zip(old, new, strict=True)]
+    @cached_property
+    def _first(self) -> list[list[int]]:
+        return [_firsts(o, n) for o, n in zip(self.old, self.new, strict=True)]
 
     def __call__(self, index: tuple[int, ...]) -> tuple[Any, Any, tuple[Any, ...]]:
-        pairs = zip(self.first, index, strict=True)
+        pairs = zip(self._first, index, strict=True)
         spans = [range(first[i], first[i + 1]) for first, i in pairs]
         keys = [(self.source, *at) for at in product(*spans)]
         if len(keys) == 1:
@@ -127,12 +127,12 @@ class _Join(_Rechunk):
 class _Cut(_Rechunk):
     """A new chunk is a part of an old one."""
 
-    def __init__(self, source: str, old: Cuts, new: Cuts) -> None:
-        super().__init__(source, old, new)
-        self.places = [_places(o, n) for o, n in zip(old, new, strict=True)]
+    @cached_property
+    def _places(self) -> list[list[tuple[int, slice]]]:
+        return [_places(o, n) for o, n in zip(self.old, self.new, strict=True)]
 
     def __call__(self, index: tuple[int, ...]) -> tuple[Any, Any, tuple[Any, ...]]:
-        pairs = zip(self.places, index, strict=True)
+        pairs = zip(self._places, index, strict=True)
         chunks, parts = zip(*(places[i] for places, i in pairs), strict=True)
         key = (self.source, *chunks)
         if all(part == _ALL for part in parts):

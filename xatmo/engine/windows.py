@@ -7,7 +7,6 @@ joined, and a time that many windows share is not repeated.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any, Protocol
 
 import numpy as np
@@ -128,8 +127,7 @@ class _Each(Rule):
     ) -> None:
         self.names, self.old, self.chunks = names, old, chunks
         self.index, self.when, self.shape = index, when, shape
-        self.starts = np.cumsum([0, *old[0]])
-        self.spans = [slice(*ends) for ends in pairwise(np.cumsum([0, *chunks]))]
+        self.starts, self.ends = np.cumsum([0, *old[0]]), np.cumsum([0, *chunks])
 
     def __reduce__(self) -> Any:
         mine = (self.old, self.chunks, self.index, self.when, self.shape)
@@ -147,7 +145,7 @@ class _Each(Rule):
     def __call__(self, index: tuple[int, ...]) -> tuple[Any, Any, tuple[Any, ...]]:
         series, job = self.names
         at = index[1 : len(self.old) - 3]
-        span = self.spans[index[0]]
+        span = slice(*self.ends[index[0] : index[0] + 2])
         pieces, local = _touched(self.index[span], self.starts)
         parts = [(series, piece, *at, 0, 0, 0) for piece in pieces]
         return [(job,), *parts], _task, (local, self.when[span], self.shape)

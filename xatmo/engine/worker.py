@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from xatmo.engine import batchsize
+from xatmo.engine.allocator import undo_trimming
 from xatmo.engine.batchsize import Known, Spot
 from xatmo.engine.compiling import Compiling
 from xatmo.engine.devices import held, is_gpu, resolve_device
@@ -74,6 +75,7 @@ class Loaded:
         compile: bool | str = "auto",
     ) -> None:
         self.device, self.precision, self._key = device, precision, key
+        undo_trimming()
         self._runtime = load_runtime(key, device)
         self._compiling = Compiling(compile, device)
         self._lane: Lane | None = lane_of(device) if is_gpu(device) else None

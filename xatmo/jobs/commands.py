@@ -152,6 +152,8 @@ def _add_job(parser: argparse.ArgumentParser) -> None:
     text = 'of each worker of a local cluster, such as "4GB"'
     group.add_argument("--memory", metavar="SIZE", help=text)
     group.add_argument("--device", help="auto, cpu or cuda (default: auto)")
+    text = "float32, or bfloat16 where the network bears it (default: float32)"
+    group.add_argument("--precision", choices=["float32", "bfloat16"], help=text)
     text = "fields per forward pass; by size and device if not given"
     group.add_argument("--batch-size", type=int, metavar="N", help=text)
     text = "show a bar, or none (default: on terminals only)"
@@ -166,7 +168,7 @@ _OF_THE_JOB = (
     "same_input",
     *("scheduler", "workers", "memory", "progress"),
 )
-_SETTINGS = ("missing", "device", "batch_size")
+_SETTINGS = ("missing", "device", "precision", "batch_size")
 _OTHERS = {"handler", "verb", "chunks", "shards", *_OF_THE_JOB, *_SETTINGS}
 
 

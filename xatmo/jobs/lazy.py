@@ -131,7 +131,8 @@ def _called(job: Job, source: xr.Dataset) -> xr.Dataset:
     for name, option in FILES.items():
         if options.get(name) is not None:
             options[name] = open_other(str(options[name]), job, option)
-    with set_options(missing=job.missing), unjoined():
+    numbers = {"missing": job.missing, "precision": job.precision}
+    with set_options(**numbers), unjoined():
         result = verb(source, **options)
     return _as_dataset(result, job)
 

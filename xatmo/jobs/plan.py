@@ -37,7 +37,7 @@ class Job:
         Of the store, along the dimensions that were named.
     start, end : str, optional
         First and last time that is read.
-    missing : str
+    missing, precision : str
         As in :class:`xatmo.Options`.
     """
 
@@ -50,6 +50,7 @@ class Job:
     start: str | None = None
     end: str | None = None
     missing: str = "raise"
+    precision: str = "float32"
 
     def said(self) -> dict[str, Any]:
         """Return what has to be the same when a job goes on, as JSON can hold it.

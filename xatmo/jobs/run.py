@@ -197,8 +197,9 @@ def run_job(
     _check_choice(on_error)
     given = {name: value for name, value in options.items() if value is not None}
     cut = (dict(chunks or {}), dict(shards or {}))
-    missing = get_options().missing
-    job = Job(verb, str(source), str(target), given, *cut, start, end, missing)
+    now = get_options()
+    numbers = (now.missing, now.precision)
+    job = Job(verb, str(source), str(target), given, *cut, start, end, *numbers)
     check_options(job)
     check_zarr()
     began = time.monotonic()
