@@ -1,6 +1,7 @@
 """Twenty gigabytes through a worker of two: its memory while it embeds them.
 
     python -m benchmarks.big [--gigabytes 20] [--chunk 64] [--layer block2]
+    python -m benchmarks.run --only big
 
 Fields of 181 x 360 points in double precision are made lazily, embedded and averaged,
 and the result is written to a Zarr store, by one worker of dask.distributed that is
@@ -12,10 +13,12 @@ takes as long as the network does: half an hour at most, which is why
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +32,13 @@ LIMIT = 2 * 2**30
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="rows for benchmarks.run")
     parser.add_argument("--gigabytes", type=float, default=20.0)
     parser.add_argument("--chunk", type=int, default=64)
-    parser.add_argument("--layer", default=None)
+    parser.add_argument("--layer", default="block2")
     found = parser.parse_args()
-    print(markdown(measure(found.gigabytes, found.chunk, found.layer)))
+    rows = measure(found.gigabytes, found.chunk, found.layer)
+    print(json.dumps([asdict(r) for r in rows]) if found.json else markdown(rows))
 
 
 def measure(gigabytes: float, chunk: int, layer: str | None = None) -> list[Row]:

@@ -1,15 +1,16 @@
 """Run the benchmarks and write ``benchmarks/results.md``.
 
-    python -m benchmarks.run [--only NAME] [--quick]
+    python -m benchmarks.run [--only NAME ...] [--quick]
 
 Each runs in a process of its own, so that none inherits what another has loaded. Times
 only mean something on a quiet machine; what is compared with a goal is a ratio or a
-count.
+count. With ``--only`` the others' parts of the page stay, each with its day.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 import importlib
 import importlib.metadata
 import json
@@ -17,6 +18,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,21 +42,38 @@ NAMES = (
     "precision",
     "gpu",
 )
+LONG = ("big",)  # of tens of minutes: by --only alone
 RESULTS = ROOT / "benchmarks" / "results.md"
 
 
 def main() -> None:
-    """Run what was asked for; print the page, and write it if it is whole."""
+    """Run what was asked for, print it, and put it into the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", choices=NAMES, help="one benchmark; writes nothing")
-    parser.add_argument("--quick", action="store_true", help="fewer repeats, less data")
+    text, every = "these benchmarks", (*NAMES, *LONG)
+    parser.add_argument("--only", choices=every, nargs="+", default=NAMES, help=text)
+    text = "fewer repeats, less data; writes nothing"
+    parser.add_argument("--quick", action="store_true", help=text)
     arguments = parser.parse_args()
-    names = [arguments.only] if arguments.only else NAMES
-    sections = [section(name, rows(name, arguments.quick)) for name in names]
-    text = "\n\n".join([heading(arguments.quick), *sections]) + "\n"
-    print(text)
-    if not arguments.only:
-        RESULTS.write_text(text, encoding="utf-8")
+    known = {} if arguments.quick else sections(RESULTS)
+    for name in arguments.only:
+        known[name] = section(name, rows(name, arguments.quick))
+        print(known[name], flush=True)
+        if not arguments.quick:  # each at once: the next one may fail
+            RESULTS.write_text(page(known), encoding="utf-8")
+
+
+def sections(path: Path) -> dict[str, str]:
+    """Read the parts of a page by their names; those of no benchmark are left out."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    parts = [part.strip() for part in text.split("\n## ")[1:]]
+    found = {part.splitlines()[0]: f"## {part}" for part in parts}
+    return {name: found[name] for name in (*NAMES, *LONG) if name in found}
+
+
+def page(known: Mapping[str, str]) -> str:
+    """Lay out the whole page, in the order of ``NAMES`` and ``LONG``."""
+    parts = [known[name] for name in (*NAMES, *LONG) if name in known]
+    return "\n\n".join([heading(), *parts]) + "\n"
 
 
 def rows(name: str, quick: bool) -> list[Row]:
@@ -75,14 +94,15 @@ def section(name: str, found: list[Row]) -> str:
     """Lay out one benchmark: what it is about, from its docstring, and its table."""
     about = (importlib.import_module(f"benchmarks.{name}").__doc__ or "").strip()
     table = markdown(found) if found else "Nothing was measured: no GPU is here."
-    return f"## {name}\n\n{about}\n\n{table}"
+    day = f"{dt.datetime.now(dt.UTC):%Y-%m-%d}"
+    return f"## {name}\n\n{about}\n\nMeasured on {day}.\n\n{table}"
 
 
-def heading(quick: bool) -> str:
+def heading() -> str:
     """Say how this page came about, and on what."""
-    command = "python -m benchmarks.run" + (" --quick" if quick else "")
     facts = "\n".join(f"- {key}: {value}" for key, value in machine().items())
-    return f"# Benchmarks\n\nWritten by `{command}`.\n\n{facts}"
+    said = "Written by `python -m benchmarks.run`, some parts by `--only`."
+    return f"# Benchmarks\n\n{said}\n\n{facts}"
 
 
 def machine() -> dict[str, str]:
