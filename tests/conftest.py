@@ -200,8 +200,9 @@ def make_box_model(tmp_path_factory) -> Iterator[Callable[..., xatmo.Model]]:
     """Make small models of boxes with random weights, found by their names.
 
     ``make(name, fields=("u", "v"), levels=..., box=(T, Y, X), token=(t, y, x), ahead=,
-    members=, monthly=, network=, card=)``: levels are pairs of a level and a slot, and
-    the last two replace arguments of the network and tables of the card.
+    members=, monthly=, finer=, network=, card=)``: levels are pairs of a level and a
+    slot, one with ``finer`` downscales by that factor, and the last two replace
+    arguments of the network and tables of the card.
     """
     from xatmo.zoo.registry import also_in
 
@@ -221,6 +222,7 @@ def _box_model(
     ahead: int = 2,
     members: int = 3,
     monthly: bool = False,
+    finer: int = 1,
     network: dict[str, Any] | None = None,
     card: dict[str, Any] | None = None,
 ) -> xatmo.Model:
@@ -244,6 +246,7 @@ def _box_model(
         "info_width": 4,
         "guess": "time",
         "info": "periodic",
+        **({"finer": finer} if finer > 1 else {}),
         **(network or {}),
     }
     torch.manual_seed(0)
@@ -302,5 +305,7 @@ def _box_model(
             "urls": [],
         },
     }
+    if finer > 1:
+        contents |= {"capabilities": ["downscale"], "downscale": {"factor": finer}}
     made = write_card(folder / name, contents | (card or {}))
     return Model(made, made.key())

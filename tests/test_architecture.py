@@ -39,6 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "alignment": {"fields"},
     "boxes": LOWER | {"gridfit", "lags", "matching"},
     "box_embedding": LOWER | {"boxes"},
+    "box_downscaling": LOWER | {"boxes"},
     "fieldsets": LOWER | {"boxes", "gridfit", "lags", "matching"},
     "embedding": LOWER | {"box_embedding", "fieldsets", "matching"},
     "forecasting": LOWER | {"boxes", "embedding", "fieldsets", "lags"},
@@ -47,7 +48,8 @@ ALLOWED: dict[str, set[str]] = {
     "distances": LOWER | {"matching", "alignment", "embedding"},
     "memory": {"engine", "fields"},
     "noise": set(),
-    "downscaling": LOWER | {"matching", "embedding", "noise"},
+    "downscaling": LOWER
+    | {"box_downscaling", "boxes", "embedding", "matching", "noise"},
     "infilling": LOWER
     | {"boxes", "climatology", "embedding", "holdout", "lags", "matching", "methods"},
     "windows": {"fields", "zoo"},

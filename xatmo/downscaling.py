@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from xatmo.box_downscaling import refine_boxes
+from xatmo.boxes import Boxes
 from xatmo.embedding import by_level, call_of, history_of, input_names
 from xatmo.engine import Finer, apply_finer, picked, rechunked
 from xatmo.errors import FieldError, OptionError
@@ -19,6 +21,7 @@ from xatmo.fields import (
     Fields,
     Fine,
     as_dataset,
+    fine_chunks,
     fine_coordinates,
     fine_dataset,
     kept_attrs,
@@ -30,7 +33,7 @@ from xatmo.fields.levels import describe_levels
 from xatmo.matching import Prepared, card_level, prepare, warn_of
 from xatmo.noise import Draw, keys_of
 from xatmo.provenance import sign
-from xatmo.zoo import Card, Model, list_models
+from xatmo.zoo import Card, Model, list_models, load_model
 from xatmo.zoo.card import Downscale
 
 __all__ = ["downscale"]
@@ -69,12 +72,14 @@ def downscale(
     ----------
     obj : Dataset, DataArray or DataTree
         Holds what the model reads, in names and units of the common sources. Each value
-        stands for the mean of its grid cell. Eager or lazy, in any chunks.
+        stands for the mean of its grid cell. Eager or lazy, in any chunks. Of what a
+        Multiformer reads one field at one level is enough; it knows less then.
     factor : int, optional
         How many times finer, along latitude and along longitude.
     realizations : int, optional
         How many fine states to draw for each coarse one. More than one give a new first
-        dimension ``realization``.
+        dimension ``realization``. Those of a Multiformer are the members of its
+        ensemble, of which there are so many and no more.
     conserve : bool, optional
         Make the mean of the fine values in each coarse cell equal its value (but for
         rounding). Only the network's word counts otherwise.
@@ -84,9 +89,10 @@ def downscale(
     seed : int, optional
         Another one gives other realizations. For the same seed a state, place and
         number of realization get the same draw, in whatever chunks or part of the
-        domain they come.
+        domain they come. It means nothing to a Multiformer, whose members are fixed.
     level : str, number or list, optional
-        Which level to use where there are several: ``"10 m"``, ``850`` (hPa).
+        Which level to use where there are several: ``"10 m"``, ``850`` (hPa). A
+        Multiformer refines all that it knows if not given.
 
     Returns
     -------
@@ -95,7 +101,8 @@ def downscale(
         ``factor`` times as many latitudes and longitudes: the centres of equal parts of
         its cells, with bounds if it has them. Of a row at a pole only the parts of its
         cells on this side are there, and the mean is over those. Lazy if the input is,
-        in its chunks. ``attrs["skill"]`` says what was measured for the model.
+        in its chunks. ``attrs["skill"]`` says what was measured for the model. Of a
+        Multiformer they also say which fields were used, and which ones the data lack.
 
     Raises
     ------
@@ -104,16 +111,30 @@ def downscale(
     xatmo.errors.GridError
         If the grid is too coarse, too fine or too small for the model, or not regular.
     xatmo.errors.OptionError
-        If no model refines by that factor, or the model draws no realizations.
+        If no model refines by that factor, or the model draws no realizations, or not
+        so many.
+    xatmo.errors.TimeAxisError
+        If a Multiformer is not told the dates of the data.
     xatmo.errors.MissingValuesError
         When computed, if there are NaN (see ``xatmo.set_options(missing=...)``: with
         ``"propagate"`` the result is NaN as far around as the model would have seen
-        them).
+        them; of a Multiformer, in their own cells).
+
+    Notes
+    -----
+    A Multiformer with finer tails (``[box]`` and ``[downscale]`` in its card) refines a
+    time with the help of those before it, as many as a box holds, in the model's time
+    step: of those that are there, in any step, or of none. What is missing of them is
+    unknown to it, and no more. The domain is covered by boxes that overlap by half and
+    are blended smoothly; global longitudes close on themselves.
 
     References
     ----------
     Hoffmann, S. and Lessig, C. (2023): AtmoDist: Self-supervised representation
     learning for atmospheric dynamics. Environmental Data Science 2, e6.
+
+    Lessig, C. et al. (2023): AtmoRep: A stochastic model of atmosphere dynamics using
+    large scale representation learning. https://arxiv.org/abs/2308.13280
 
     Examples
     --------
@@ -129,8 +150,32 @@ def downscale(
     True
     """
     asked = _checked(factor, realizations, conserve, seed)
+    found = load_model(model, capability="downscale")
+    if found.card.box is None:
+        made = _of_maps(obj, model, asked, level)
+    else:
+        made = _of_boxes(obj, found, asked, level)
+    return _dataset(made, asked, level, obj)
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What a model has made: variables in the user's form, and what to say of them."""
+
+    variables: list[xr.DataArray]
+    source: Fields | Boxes
+    card: Card
+    arguments: dict[str, Any]
+    about: dict[str, Any]
+
+
+def _of_maps(
+    obj: Any, model: str | Model | None, asked: _Arguments, level: Any
+) -> _Made:
+    """Variables of a network that sees one time, and draws."""
     data = prepare(obj, model, capability="downscale", level=level, warn=False)
-    _check_able(data.card, asked)
+    _check_factor(data.card, asked.factor)
+    _check_draws(data.card, asked)
     _check_dims(data.fields, asked)
     warn_of(data)
     fields, source = data.fields, as_dataset(obj)
@@ -140,25 +185,42 @@ def downscale(
     result = restore_fine(result, fields, asked.factor)
     result = _in_user_chunks(result, source, fields, asked.factor)
     result = _with_realizations(result, asked.realizations)
+    variables = [
+        _variable(picked(result, **{_NEW[0]: i}), quantity, fields, source)
+        for i, quantity in enumerate(fields.data)
+    ]
+    about = {"level": describe_levels(fields.levels)}
+    return _Made(variables, fields, data.card, asdict(asked), about)
+
+
+def _of_boxes(obj: Any, model: Model, asked: _Arguments, level: Any) -> _Made:
+    """Variables of a network that reads boxes in space and time."""
+    _check_factor(model.card, asked.factor)
+    arguments = {k: v for k, v in asdict(asked).items() if k != "seed"}
+    said = {k: v for k, v in arguments.items() if k != "factor"}
+    drawn, boxes = refine_boxes(obj, model, **said, level=level)
+    variables = [_with_realizations(da, asked.realizations) for da in drawn]
+    levels = list(dict.fromkeys(c.held.asked for c in boxes.channels))
+    about = {"level": describe_levels(levels), **boxes.about}
+    return _Made(variables, boxes, model.card, arguments, about)
+
+
+def _dataset(made: _Made, asked: _Arguments, level: Any, obj: Any) -> xr.Dataset:
     signed = partial(
         sign,
         verb="downscale",
-        card=data.card,
-        arguments={**asdict(asked), "level": level},
-        notes=fields.notes,
+        card=made.card,
+        arguments={**made.arguments, "level": level},
+        notes=made.source.notes,
         history=history_of(obj),
     )
-    about = {
-        "level": describe_levels(fields.levels),
-        **{f"xatmo_{name}": _plain(value) for name, value in asdict(asked).items()},
-    }
-    variables = {}
-    for i, quantity in enumerate(fields.data):
-        variable = _variable(picked(result, **{_NEW[0]: i}), quantity, fields, source)
+    said = {f"xatmo_{name}": _plain(value) for name, value in made.arguments.items()}
+    about = {**made.about, **said}
+    for variable in made.variables:
         signed(variable, attrs={**variable.attrs, **about})
-        variables[str(variable.name)] = variable
-    ds = fine_dataset(variables, fields, asked.factor, source)
-    return signed(ds, attrs={**about, **_skill(data.card)})
+    variables = {str(variable.name): variable for variable in made.variables}
+    ds = fine_dataset(variables, made.source, asked.factor, as_dataset(obj))
+    return signed(ds, attrs={**about, **_skill(made.card)})
 
 
 def _refine(data: Prepared, index: int, asked: _Arguments, fine: Fine) -> xr.DataArray:
@@ -239,11 +301,7 @@ def _with_realizations(result: xr.DataArray, realizations: int) -> xr.DataArray:
 def _in_user_chunks(
     result: xr.DataArray, source: xr.Dataset, fields: Fields, factor: int
 ) -> xr.DataArray:
-    """Cut the result into the user's chunks, as many times longer as it is finer.
-
-    Rows beyond a pole are missing from the last chunk, though they are the first ones
-    at times: Zarr stores want all chunks but the last of the same size.
-    """
+    """Cut the result into the user's chunks, as many times longer as it is finer."""
     if result.chunks is None:
         return result
     names = [name for several in fields.sources.values() for name in several]
@@ -251,9 +309,7 @@ def _in_user_chunks(
     chunks: dict[Any, tuple[int, ...]] = {}
     for dim, sizes in cut.items():
         if dim in fields.grid.names:
-            # Beyond the end: rows beyond poles, and a point that is there twice.
-            ends = np.minimum(factor * np.cumsum(sizes), result.sizes[dim])
-            chunks[dim] = tuple(n for n in np.diff(ends, prepend=0).tolist() if n)
+            chunks[dim] = fine_chunks(sizes, factor, result.sizes[dim])
         elif sum(sizes) == result.sizes.get(dim):
             chunks[dim] = sizes
     new = tuple(chunks.get(d, c) for d, c in result.chunksizes.items())
@@ -325,21 +381,27 @@ def _whole(name: str, value: Any, least: int | None, *, example: int) -> int:
     )
 
 
-def _check_able(card: Card, asked: _Arguments) -> None:
-    """Refuse a factor, or an ensemble, that the model cannot give."""
-    models, own = list_models("downscale"), _refinement(card).factor
-    if own != asked.factor:
-        factors = {c.name: _refinement(c).factor for c in models}
-        able = [name for name, factor in factors.items() if factor == asked.factor]
-        known = sorted({own, *factors.values()})
-        msg = f"{card.name} does not refine by a factor of {asked.factor}."
-        raise OptionError(
-            msg,
-            found=f"factor={asked.factor}",
-            needed=f"factor={own}; all models together have {known}",
-            hint=f"model={able[0]!r}" if able else f"ds.atmo.downscale(factor={own})",
-        )
+def _check_factor(card: Card, factor: int) -> None:
+    """Refuse a factor that the model cannot give."""
+    own = _refinement(card).factor
+    if own == factor:
+        return
+    factors = {c.name: _refinement(c).factor for c in list_models("downscale")}
+    able = [name for name, other in factors.items() if other == factor]
+    known = sorted({own, *factors.values()})
+    msg = f"{card.name} does not refine by a factor of {factor}."
+    raise OptionError(
+        msg,
+        found=f"factor={factor}",
+        needed=f"factor={own}; all models together have {known}",
+        hint=f"model={able[0]!r}" if able else f"ds.atmo.downscale(factor={own})",
+    )
+
+
+def _check_draws(card: Card, asked: _Arguments) -> None:
+    """Refuse an ensemble that the model cannot give."""
     if asked.realizations > 1 and not card.noise:
+        models = list_models("downscale")
         able = [c.name for c in models if c.noise and _alike(c, card)]
         drawing = f", or a model that draws: {', '.join(able)}" if able else ""
         msg = f"{card.name} reads no noise: it gives one result, not several."

@@ -32,6 +32,8 @@ BASE = 510e6
 SLACK = 1.5
 # A rehearsal is for so many points along an axis, and so many times.
 _POINTS, _TIMES = 64, 16
+# Spread of the noise: no value is too far from a mean, whatever the quantity is.
+_NOISE = np.float32(1e-6)
 
 
 @dataclass(frozen=True)
@@ -196,7 +198,8 @@ def _small(
     def noise(da: xr.DataArray) -> xr.DataArray:
         if da.dtype.kind != "f":
             return da
-        values = rng.standard_normal(da.shape, np.float32).astype(da.dtype)
+        values = _NOISE * rng.standard_normal(da.shape, np.float32)
+        values = values.astype(da.dtype)
         if verb == "infill":
             values[..., 20:30, 20:30] = np.nan
         return da.copy(data=values)

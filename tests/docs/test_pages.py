@@ -42,9 +42,10 @@ def test_python_blocks_run(run_page, page):
 
 def test_the_recipe_in_the_guide_is_a_recipe(page_blocks, tmp_path):
     blocks = (b.body for b in page_blocks("docs/howto/train.md") if b.kind == "toml")
-    names = ("mine", "finer", "gaps", "multiformer-mine", "mine-u", "climax-mine")
+    names = ("mine", "finer", "gaps", "multiformer-mine")
+    names += ("mine-u", "mine-finer", "climax-mine")
     files = [tmp_path / f"{n}.toml" for n in names]
-    path, finer, gaps, boxes, alone, leads = files
+    path, finer, gaps, boxes, alone, tails, leads = files
     for file, text in zip(files, blocks, strict=True):
         file.write_text(text, "utf-8")
     recipe = read_recipe(path)
@@ -68,6 +69,9 @@ def test_the_recipe_in_the_guide_is_a_recipe(page_blocks, tmp_path):
     both, first = read_multiformer(boxes), read_multiformer(alone)
     assert first.name in both.init_fields
     assert build_network(both).box == build_network(first).box == (6, 24, 24)
+    tuned = read_multiformer(tails)
+    assert tuned.init_from == both.name
+    assert build_network(tuned).finer == tuned.factor == 4
     from xatmo.training.climax.recipe import read_recipe as read_climax
 
     region = read_climax(leads)

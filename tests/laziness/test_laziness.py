@@ -17,6 +17,12 @@ from xatmo.testing import count_forwards, raise_if_computes
 _HOUR = np.timedelta64(1, "h")
 
 
+@pytest.fixture(scope="module")
+def finer(make_box_model) -> xatmo.Model:
+    """A small model of boxes that refines."""
+    return make_box_model("tiny-finer-lazy", finer=2)
+
+
 @pytest.mark.parametrize(
     "verb",
     [
@@ -30,10 +36,11 @@ _HOUR = np.timedelta64(1, "h")
         lambda ds: ds.chunk(latitude=9).atmo.downscale(model="tiny", conserve=False),
         lambda ds: ds.atmo.infill("tiny-infill"),
         lambda ds: ds.chunk(latitude=9).atmo.infill(),
+        lambda ds: ds.chunk(latitude=9).atmo.downscale(2, model="tiny-finer-lazy"),
         lambda ds: repr(ds.atmo),
     ],
 )
-@pytest.mark.usefixtures("refiners", "infiller")
+@pytest.mark.usefixtures("refiners", "infiller", "finer")
 def test_nothing_runs_before_compute(winds, verb):
     with count_forwards() as counted, raise_if_computes():
         verb(winds.chunk(time=2))
@@ -140,10 +147,11 @@ def test_accessor_and_results_travel(winds):
         lambda ds: ds.atmo.forecast("12h", members=False),
         lambda ds: ds.atmo.embed(model="multiformer-small"),
         lambda ds: ds.atmo.infill(model="multiformer-small"),
+        lambda ds: ds.atmo.downscale(2, 2, model="tiny-finer-lazy"),
     ],
-    ids=["mean", "distance", "downscale", "infill", "forecast", "boxes", "gaps"],
+    ids=["mean", "distance", "finer", "infill", "forecast", "boxes", "gaps", "fine"],
 )
-@pytest.mark.usefixtures("refiners", "infiller")
+@pytest.mark.usefixtures("refiners", "infiller", "finer")
 def test_a_graph_does_not_grow_with_the_chunks(winds, verb):
     """Rules, and two dozen numbers for each time: 50 MB are enough for 100,000."""
     ds = verb(_long(winds, 2000))

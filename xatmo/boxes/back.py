@@ -7,11 +7,14 @@ from typing import Any
 
 import xarray as xr
 
-from xatmo.boxes.channels import CHANNEL, TIME, Channel, in_user_units
-from xatmo.engine import picked, side_by_side
-from xatmo.fields import Grid, from_canonical, kept_attrs
+from xatmo.boxes.channels import CHANNEL, DRAW, TIME, Channel, in_user_units
+from xatmo.engine import picked, rechunked, side_by_side
+from xatmo.fields import Grid, fine_chunks, from_canonical, kept_attrs
+from xatmo.fields import to_user as to_fine
 
 __all__ = ["to_user"]
+
+_FIRST = ("member", DRAW)
 
 
 def to_user(
@@ -23,6 +26,7 @@ def to_user(
     time: str,
     *,
     spread: bool = False,
+    factor: int = 1,
 ) -> dict[str, xr.DataArray]:
     """Put a result into the user's form, lazily.
 
@@ -41,29 +45,38 @@ def to_user(
         The dimension of times.
     spread : bool
         Whether it is a standard deviation, not a value.
+    factor : int
+        How many times finer its grid is than the user's: as
+        :func:`xatmo.fields.fine_coordinates` has it.
 
     Returns
     -------
     dict of DataArray
         By the user's name, or that of the quantity if it was derived; what the network
-        only reads is left out. A dimension ``member`` comes first, other new ones
-        after time.
+        only reads is left out. A dimension ``member`` or ``"_draw"`` comes first, other
+        new ones after time.
     """
     groups: dict[str, list[tuple[Channel, xr.DataArray]]] = {}
     for number, channel in enumerate(channels):
         if channel.predicted:
             part = picked(result, **{CHANNEL: number})
-            part = channel.physical(part, grid, months, spread=spread)
-            part = from_canonical(part, grid)
+            finer = factor > 1
+            part = channel.physical(part, grid, months, spread=spread, factor=factor)
+            part = to_fine(part, grid, factor) if finer else from_canonical(part, grid)
             part = in_user_units(part, channel, spread=spread)
             groups.setdefault(channel.held.variable, []).append((channel, part))
     order = [*map(str, dataset.data_vars), *groups]
     names = sorted(groups, key=order.index)
-    return {name: _joined(name, groups[name], grid, time) for name in names}
+    about = (grid, time, factor)
+    return {name: _joined(name, groups[name], *about) for name in names}
 
 
 def _joined(
-    name: str, parts: list[tuple[Channel, xr.DataArray]], grid: Grid, time: str
+    name: str,
+    parts: list[tuple[Channel, xr.DataArray]],
+    grid: Grid,
+    time: str,
+    factor: int,
 ) -> xr.DataArray:
     """One variable of its levels, in the user's order of dimensions and chunks."""
     parts.sort(key=lambda pair: pair[0].held.position)
@@ -75,7 +88,8 @@ def _joined(
         at = (dim, [channel.held.at for channel, _ in parts], about)
         da = side_by_side([part for _, part in parts], dim).assign_coords({dim: at})
     scalars = {n: c for n, c in own.coords.items() if c.ndim == 0}
-    da = da.assign_coords({n: c for n, c in scalars.items() if n not in da.coords})
+    there = {*da.coords, *da.dims}
+    da = da.assign_coords({n: c for n, c in scalars.items() if n not in there})
     da = da.transpose(*_order(da, own, time))
     da.attrs = kept_attrs(own, held.field.quantity)
     if held.derived:
@@ -85,13 +99,13 @@ def _joined(
         }
     else:
         da.attrs["units"] = parts[0][1].attrs["units"]
-    return _in_chunks(da.rename(name), own, grid, dim)
+    return _in_chunks(da.rename(name), own, grid, dim, factor)
 
 
 def _order(da: xr.DataArray, own: xr.DataArray, time: str) -> list[str]:
     mine = [str(d) for d in own.dims if d in da.dims]
     rest = [str(d) for d in da.dims if d not in own.dims]
-    first = [d for d in rest if d == "member"]
+    first = [d for d in rest if d in _FIRST]
     new = [d for d in rest if d not in (*first, TIME)]
     at = mine.index(time) + 1 if time in mine else 0
     timeless = [TIME] if TIME in rest else []
@@ -99,7 +113,7 @@ def _order(da: xr.DataArray, own: xr.DataArray, time: str) -> list[str]:
 
 
 def _in_chunks(
-    da: xr.DataArray, own: xr.DataArray, grid: Grid, level: str | None
+    da: xr.DataArray, own: xr.DataArray, grid: Grid, level: str | None, factor: int
 ) -> xr.DataArray:
     """Cut latitudes, longitudes and levels as the user does, if there are as many."""
     if da.chunks is None or own.chunks is None:
@@ -107,4 +121,8 @@ def _in_chunks(
     cut: Mapping[Any, tuple[int, ...]] = own.chunksizes
     dims = {*grid.names, level} & {*cut}
     same = {d: cut[d] for d in dims if sum(cut[d]) == da.sizes.get(d)}
-    return da.chunk(same)
+    if factor > 1:
+        fine = {*grid.names} & {*cut}
+        same |= {d: fine_chunks(cut[d], factor, da.sizes[d]) for d in fine}
+    new = tuple(same.get(d, c) for d, c in da.chunksizes.items())
+    return da.copy(data=rechunked(da.data, new))

@@ -12,15 +12,17 @@ import xarray as xr
 from xatmo.boxes.fields import Held
 from xatmo.boxes.times import Times
 from xatmo.engine import side_by_side
-from xatmo.fields import Grid, to_user_units
+from xatmo.fields import Grid, fine_coordinates, to_user_units
 from xatmo.fields.units import changes_values, factor_offset
 from xatmo.zoo import Constants
 
-__all__ = ["CHANNEL", "TIME", "Channel", "in_user_units", "stacked"]
+__all__ = ["CHANNEL", "DRAW", "TIME", "Channel", "in_user_units", "stacked"]
 
 CHANNEL = "channel"
 TIME = "_time"
 """Dimension of times of fields that have none."""
+DRAW = "_draw"
+"""Dimension of realizations on a finer grid, before they are numbered."""
 
 _SPACE = ("latitude", "longitude")
 
@@ -60,21 +62,33 @@ class Channel:
         return ((da - mean) / std).astype(np.float32)
 
     def physical(
-        self, da: xr.DataArray, grid: Grid, months: xr.DataArray, *, spread: bool
+        self,
+        da: xr.DataArray,
+        grid: Grid,
+        months: xr.DataArray,
+        *,
+        spread: bool,
+        factor: int = 1,
     ) -> xr.DataArray:
-        """Undo that, for values or for their ``spread``, in the user's type."""
-        mean, std = self._at(da, grid, months)
+        """Undo that, for values or for their ``spread``, in the user's type.
+
+        Values may lie on a grid that is ``factor`` times finer.
+        """
+        mean, std = self._at(da, grid, months, factor)
         da = da.astype(self.dtype, copy=False) * std
         return da if spread else da + mean
 
     def _at(
-        self, da: xr.DataArray, grid: Grid, months: xr.DataArray
+        self, da: xr.DataArray, grid: Grid, months: xr.DataArray, factor: int = 1
     ) -> tuple[xr.DataArray, xr.DataArray]:
         """Mean and std in the type of the data, along as few dimensions as differ."""
         every = np.arange(1, 13)
         tables = self.constants.at(every, grid.latitude, grid.longitude)
         dtype = np.result_type(self.dtype, np.float32)
-        mean, std = (_chosen(table.astype(dtype), da, months) for table in tables)
+        mean, std = (
+            _chosen(_divided(table, grid, factor).astype(dtype), da, months)
+            for table in tables
+        )
         return mean, std
 
 
@@ -150,6 +164,13 @@ def _chosen(table: np.ndarray, da: xr.DataArray, months: xr.DataArray) -> xr.Dat
         known = {d: c for d, c in da.chunksizes.items() if d in found.dims}
         found = found.chunk(known)
     return found
+
+
+def _divided(table: np.ndarray, grid: Grid, factor: int) -> np.ndarray:
+    """A table (months, latitude, longitude) on a finer grid: all of a cell have one."""
+    if factor > 1 and table.shape[1] > 1:
+        table = table.repeat(factor, 1)[:, fine_coordinates(grid, factor).rows]
+    return table.repeat(factor, 2) if table.shape[2] > 1 else table
 
 
 def _shared_coords(parts: Sequence[xr.DataArray]) -> set[Any]:

@@ -37,6 +37,8 @@ from xatmo.zoo import Card, Model, constants_of
 
 __all__ = ["Boxes", "check_alike", "read_boxes", "why_not"]
 
+_TAKEN = ("member", "lead_time", CHANNEL)
+
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
@@ -144,7 +146,12 @@ class Boxes:
         )
 
     def to_user(
-        self, result: xr.DataArray, months: xr.DataArray, *, spread: bool = False
+        self,
+        result: xr.DataArray,
+        months: xr.DataArray,
+        *,
+        spread: bool = False,
+        factor: int = 1,
     ) -> dict[str, xr.DataArray]:
         """Put a result into the user's names, units, levels, order and orientation.
 
@@ -156,20 +163,27 @@ class Boxes:
             Calendar months, along some of the other dimensions.
         spread : bool
             Whether it is a standard deviation, not a value.
+        factor : int
+            How many times finer its grid is than the user's.
 
         Returns
         -------
         dict of DataArray
             By the user's name, or that of the quantity if it was derived; what the
-            network only reads is left out. A dimension ``member`` comes first, other
-            new ones after time.
+            network only reads is left out. A dimension ``member`` or ``"_draw"`` comes
+            first, other new ones after time.
         """
         about = (self.channels, self.dataset, self.grid, self.time)
-        return to_user(result, months, *about, spread=spread)
+        return to_user(result, months, *about, spread=spread, factor=factor)
 
 
 def read_boxes(
-    obj: Any, model: Model, *, level: Any = None, any_step: bool = False
+    obj: Any,
+    model: Model,
+    *,
+    level: Any = None,
+    any_step: bool = False,
+    taken: Sequence[str] = _TAKEN,
 ) -> Boxes:
     """Read what a network of boxes can use of the user's data.
 
@@ -183,6 +197,8 @@ def read_boxes(
         say their level are at the one that is named.
     any_step : bool
         Take any time step; else it has to be that of the model.
+    taken : sequence of str
+        Names that the data may not have, of dimensions that the result gets.
 
     Returns
     -------
@@ -212,12 +228,13 @@ def read_boxes(
     if problem:
         raise problem
     arrays = [next(iter(f.data.values())) for f in fields]
-    check_alike(held, arrays)
+    check_alike(held, arrays, taken)
     times = read_times(arrays[0], first.axes.time, model.card)
     if not any_step:
         check_step(times, model.card)
     _warn_untrained(held, model.card)
-    warn_of_chunks(arrays)
+    finer = model.card.downscale
+    warn_of_chunks(arrays, growth=finer.factor**2 if finer else 1.0)
     predicted = model.card.network.get("predicted")
     channels = tuple(
         Channel(
@@ -253,7 +270,8 @@ def why_not(obj: Any, card: Card) -> AtmoError | None:
             fields = read(ds, [first.field.quantity], level=first.asked)
             times = read_times(next(iter(fields.data.values())), fields.axes.time, card)
             problem = grid_problem(grid, axes, card)
-            if problem is None:
+            # To refine a time others are of use, but there may be none.
+            if problem is None and card.capabilities != ("downscale",):
                 check_step(times, card)
     except AtmoError as error:
         return error
@@ -266,7 +284,7 @@ def why_not(obj: Any, card: Card) -> AtmoError | None:
 def check_alike(
     held: Sequence[Held],
     arrays: Sequence[xr.DataArray],
-    taken: Sequence[str] = ("member", "lead_time", CHANNEL),
+    taken: Sequence[str] = _TAKEN,
 ) -> None:
     """Refuse variables of different dimensions, or with names that are needed."""
     sets = {frozenset(da.dims) for da in arrays}

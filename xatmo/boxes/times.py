@@ -99,6 +99,23 @@ class Times:
         index = np.minimum(np.searchsorted(known, wanted), known.size - 1)
         return np.where(known[index] == wanted, index, -1)
 
+    def near(self, offsets: Sequence[int], step: float) -> np.ndarray:
+        """The same as :meth:`windows`, of times that lie at any hours.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from xatmo.boxes.times import Times
+        >>> hours = ["2020-01-01T00", "2020-01-01T05", "2020-01-01T06"]
+        >>> Times("time", pd.DatetimeIndex(hours)).near([-1, 0], 6).tolist()
+        [[-1, 0], [-1, 1], [0, 2]]
+        """
+        wanted = self.hours[:, None] + step * np.asarray(offsets)
+        index = np.searchsorted(self.hours, wanted - _SECOND)
+        index = np.minimum(index, len(self) - 1)
+        there = np.abs(self.hours[index] - wanted) <= _SECOND
+        return np.where(there, index, -1)
+
     def after(self, offsets: Sequence[float], step: float) -> list[Dates]:
         """Return the times that are some steps after each time, offset by offset."""
         return [self.index + dt.timedelta(hours=step * k) for k in offsets]

@@ -5,6 +5,7 @@ from xatmo.engine.batch import Call
 from xatmo.engine.boxes import Domain
 from xatmo.engine.chunks import rechunked
 from xatmo.engine.finer import Finer, apply_finer
+from xatmo.engine.finer_boxes import FinerBoxes
 from xatmo.engine.gaps import Network, Plan, run_network
 from xatmo.engine.plan import apply, over_chunks
 from xatmo.engine.rollout import Rollout
@@ -16,6 +17,7 @@ __all__ = [
     "Call",
     "Domain",
     "Finer",
+    "FinerBoxes",
     "Network",
     "Plan",
     "Recipe",

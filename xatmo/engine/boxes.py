@@ -22,6 +22,7 @@ from xatmo.engine.tiles import Cover, Place, Tile, cover, places_of, tiles_of
 from xatmo.errors import MissingValuesError
 
 __all__ = [
+    "Blend",
     "Domain",
     "Reader",
     "Work",
@@ -156,15 +157,15 @@ def predict(
     bell = rows.weights[:, None, :, None] * columns.weights[None, :, None, :]
     shape = (domain.channels, frames, *domain.shape)
 
-    def start() -> _Blend:
-        return _Blend(
+    def start(_: int) -> Blend:
+        return Blend(
             np.zeros((domain.members, *shape), np.float32), np.zeros(shape, np.float32)
         )
 
-    def add(blend: _Blend, tile: Tile, result: np.ndarray) -> None:
+    def add(blend: Blend, tile: Tile, result: np.ndarray) -> None:
         blend.add(result, bell[tile.row, tile.column], places_of(rows, columns, tile))
 
-    def finish(number: int, blend: _Blend, known: bool) -> None:
+    def finish(number: int, blend: Blend, known: bool) -> None:
         done(number, blend.members() if known else np.full_like(blend.total, np.nan))
 
     kwargs = {"frames": frames}
@@ -204,7 +205,7 @@ def states(
     )
     out = np.empty((len(windows), across.count, along.count, features), np.float32)
 
-    def start() -> np.ndarray:
+    def start(_: int) -> np.ndarray:
         return np.zeros(out.shape[1:], np.float32)
 
     def add(total: np.ndarray, tile: Tile, result: np.ndarray) -> None:
@@ -244,7 +245,7 @@ def ask(
         Filled with what it returns; NaN for windows of which nothing is known.
     """
 
-    def start() -> np.ndarray:
+    def start(_: int) -> np.ndarray:
         return np.empty(out.shape[1:], np.float32)
 
     def add(total: np.ndarray, tile: Tile, result: np.ndarray) -> None:
@@ -259,7 +260,7 @@ def ask(
 
 
 @dataclass(frozen=True, eq=False)
-class _Blend:
+class Blend:
     """Weighted sums over boxes: of members (E, C, n, y, x), and of their spread."""
 
     total: np.ndarray
@@ -304,8 +305,8 @@ def spread_of(part: np.ndarray) -> np.ndarray:
 class Work:
     """The loop over boxes that a prediction and an embedding share.
 
-    ``start`` makes what the boxes of a window are collected in, ``add`` puts one in,
-    ``finish`` takes it when the last has come.
+    ``start`` makes what the boxes of a window, of that number, are collected in,
+    ``add`` puts one in, ``finish`` takes it when the last has come.
     """
 
     domain: Domain
@@ -313,7 +314,7 @@ class Work:
     kwargs: dict[str, Any]
     rows: Cover
     columns: Cover
-    start: Callable[[], Any]
+    start: Callable[[int], Any]
     add: Callable[[Any, Tile, np.ndarray], None]
     finish: Callable[[int, Any, bool], None]
 
@@ -346,7 +347,7 @@ class Work:
             for i, (part, (number, at)) in enumerate(zip(result, some, strict=False)):
                 total = open_.setdefault(number, None)
                 if total is None:
-                    total = open_[number] = self.start()
+                    total = open_[number] = self.start(number)
                 self.add(total, tiles[at], part)
                 if begin + i == last[number]:
                     self.finish(number, open_.pop(number), reader.known(number))

@@ -223,7 +223,7 @@ class _Fill:
         # As of a sample from what members are drawn from.
         sample = np.sqrt(members / (members - 1)) if members > 1 else np.nan
 
-        def start() -> _Sums:
+        def start(_: int) -> _Sums:
             shape = (2, self.domain.channels, self.domain.box[0], *self.domain.shape)
             points = np.zeros(self.domain.shape, np.float32)
             return _Sums(np.zeros(shape, np.float32), points)

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-__all__ = ["Cover", "Place", "Tile", "cover", "places_of", "tiles_of"]
+__all__ = ["Cover", "Place", "Tile", "cover", "places_of", "refined", "tiles_of"]
 
 
 Place: TypeAlias = tuple[tuple[slice, slice], tuple[slice, slice]]
@@ -110,6 +110,20 @@ def cover(count: int, size: int, token: int = 1, periodic: bool = False) -> Cove
     else:
         boxes = 1 + -(-(count - size) // step)
         starts = np.round(np.linspace(0, count - size, boxes)).astype(int)
+    return Cover(count, size, starts, _weights(starts, count, size))
+
+
+def refined(cover: Cover, factor: int) -> Cover:
+    """Return the same boxes on an axis whose cells are divided into ``factor``.
+
+    Examples
+    --------
+    >>> from xatmo.engine.tiles import cover, refined
+    >>> refined(cover(40, 16), 4).starts.tolist()
+    [0, 32, 64, 96]
+    """
+    count, size = factor * cover.count, factor * cover.size
+    starts = factor * cover.starts
     return Cover(count, size, starts, _weights(starts, count, size))
 
 

@@ -6,6 +6,7 @@ from xatmo.fields.canonical import Fields, read, restore
 from xatmo.fields.finer import (
     Fine,
     fine_bounds,
+    fine_chunks,
     fine_coordinates,
     fine_dataset,
     restore_fine,
@@ -37,6 +38,7 @@ __all__ = [
     "find_axes",
     "find_quantities",
     "fine_bounds",
+    "fine_chunks",
     "fine_coordinates",
     "fine_dataset",
     "from_canonical",

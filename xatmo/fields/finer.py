@@ -7,9 +7,9 @@ from ``factor * i`` to ``factor * (i + 1) - 1`` lie in the cell of the coarse po
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
@@ -25,6 +25,7 @@ from xatmo.fields.units import changes_values, factor_offset
 __all__ = [
     "Fine",
     "fine_bounds",
+    "fine_chunks",
     "fine_coordinates",
     "fine_dataset",
     "restore_fine",
@@ -175,12 +176,35 @@ def to_user(result: xr.DataArray, grid: Grid, factor: int) -> xr.DataArray:
     return with_user_axes(result, coords, grid)
 
 
-def fine_bounds(fields: Fields, factor: int) -> dict[str, xr.DataArray]:
+class _OnGrid(Protocol):
+    """What was read from a user's data: Fields, or Boxes."""
+
+    @property
+    def grid(self) -> Grid: ...  # pragma: no cover
+
+
+def fine_chunks(sizes: Sequence[int], factor: int, count: int) -> tuple[int, ...]:
+    """Return chunks along an axis of ``count`` fine points, as many times longer.
+
+    Rows beyond a pole are missing from the last chunk, though they are the first ones
+    at times: Zarr stores want all chunks but the last of the same size. So is a column
+    that is there twice.
+
+    Examples
+    --------
+    >>> fine_chunks((50, 50, 50, 31), 4, 720)
+    (200, 200, 200, 120)
+    """
+    ends = np.minimum(factor * np.cumsum(sizes), count)
+    return tuple(n for n in np.diff(ends, prepend=0).tolist() if n)
+
+
+def fine_bounds(fields: _OnGrid, factor: int) -> dict[str, xr.DataArray]:
     """Edges of the fine cells, under the names of the user's bounds.
 
     Parameters
     ----------
-    fields : Fields
+    fields : Fields or Boxes
     factor : int
 
     Returns
@@ -201,7 +225,7 @@ def fine_bounds(fields: Fields, factor: int) -> dict[str, xr.DataArray]:
 
 def fine_dataset(
     variables: Mapping[str, xr.DataArray],
-    fields: Fields,
+    fields: _OnGrid,
     factor: int,
     source: xr.Dataset | None = None,
 ) -> xr.Dataset:
@@ -211,7 +235,7 @@ def fine_dataset(
     ----------
     variables : mapping of DataArray
         Name -> result, as :func:`restore_fine` gives them.
-    fields : Fields
+    fields : Fields or Boxes
     factor : int
     source : Dataset, optional
         The user's data: the bounds of other coordinates (time) come from there.

@@ -27,6 +27,7 @@ from xatmo.nets.multiformer_fields import (
     INFO,
     FieldSpec,
     check_fields,
+    check_finer,
     check_inputs,
     check_layers,
     check_present,
@@ -46,6 +47,8 @@ class FieldTransformer(nn.Module):
     field : FieldSpec
     embedding : TokenEmbedding
     encoder : sequence of Layer
+    finer : int
+        How many times finer the grid of what is predicted is.
 
     Attributes
     ----------
@@ -58,14 +61,22 @@ class FieldTransformer(nn.Module):
     tail: EnsembleTail | None
 
     def __init__(
-        self, field: FieldSpec, embedding: TokenEmbedding, encoder: Sequence[Layer]
+        self,
+        field: FieldSpec,
+        embedding: TokenEmbedding,
+        encoder: Sequence[Layer],
+        finer: int = 1,
     ) -> None:
         super().__init__()
         self.field, self.embedding = field, embedding
+        t, y, x = field.token_size
+        self.answered = (t, finer * y, finer * x)
         self.encoder = nn.ModuleList(encoder)
         self.decoder = self.tail = None
 
-    def predict(self, states: Sequence[Tensor], target: Tensor) -> Tensor:
+    def predict(
+        self, states: Sequence[Tensor], target: Tensor, members: Tensor | None = None
+    ) -> Tensor:
         """Predict some tokens: see :meth:`Multiformer.forward`."""
         assert self.tail is not None  # noqa: S101 - for type checkers
         plane = self.field.plane[1:]
@@ -74,8 +85,8 @@ class FieldTransformer(nn.Module):
         index, meant = _rows(target.flatten(1))
         x = self.decode(states, index)  # (B, n, D)
         x = x.flatten(0, 1) if meant is None else x[meant]
-        members: Tensor = self.tail(x)
-        return members.unflatten(-1, self.field.token_size)
+        found: Tensor = self.tail(x, members)
+        return found.unflatten(-1, self.answered)
 
     def decode(
         self,
@@ -147,6 +158,8 @@ class Multiformer(nn.Module):
     published_positions : bool
         Number rows of tokens as the published networks do: see
         :func:`xatmo.nets.multiformer_tokens.position_code`.
+    finer : int
+        How many times finer the grid is that tails give a token's values on.
 
     Raises
     ------
@@ -196,6 +209,7 @@ class Multiformer(nn.Module):
         decoder_qk_norm: Norm = "affine",
         cross_query_norm: bool = True,
         published_positions: bool = False,
+        finer: int = 1,
     ) -> None:
         super().__init__()
         specs = [FieldSpec.of(field) for field in fields]
@@ -203,10 +217,11 @@ class Multiformer(nn.Module):
         self.predicted = tuple(self.fields if predicted is None else predicted)
         check_fields(specs, self.predicted)
         check_layers(encoder_layers, decoder_layers, decoder_heads, members)
+        check_finer(finer)
         for spec in specs:
             check_width(spec, info_width, (encoder_heads, decoder_heads))
         self.encoder_layers, self.info_size = encoder_layers, info_size
-        self.members, self.channels = members, channels
+        self.members, self.channels, self.finer = members, channels, finer
 
         def encoder(spec: FieldSpec) -> list[Layer]:
             coupled = {s: (self.fields[s].width, coupling_heads) for s in spec.sources}
@@ -226,10 +241,10 @@ class Multiformer(nn.Module):
             embedding = TokenEmbedding(
                 spec, info_width, published_positions, info_size, channels
             )
-            network = FieldTransformer(spec, embedding, encoder(spec))
+            network = FieldTransformer(spec, embedding, encoder(spec), finer)
             if spec.name in self.predicted:
                 network.decoder = nn.ModuleList(decoder(spec))
-                sizes = (members, spec.width, spec.points, tail_layers)
+                sizes = (members, spec.width, spec.points * finer**2, tail_layers)
                 network.tail = EnsembleTail(*sizes)
             self.networks[spec.name] = network
 
@@ -239,6 +254,7 @@ class Multiformer(nn.Module):
         info: Mapping[str, Tensor],
         targets: Mapping[str, Tensor] | None = None,
         present: Mapping[str, Sequence[int]] | None = None,
+        members: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Predict tokens of some fields from those of all.
 
@@ -255,10 +271,12 @@ class Multiformer(nn.Module):
         present : mapping of str to sequence of int, optional
             Fields that are there, and their levels, counted from 0; all if not given.
             Tokens of others are left out, and cost nothing; V is of those there.
+        members : Tensor of int, shape (E,), optional
+            Which members are computed; all if not given.
 
         Returns
         -------
-        dict of str to Tensor, shapes (n, members, t, y, x)
+        dict of str to Tensor, shapes (n, members, t, finer y, finer x)
             Of each field in ``targets``, in the order of ``tokens[field][target]``.
 
         Raises
@@ -272,7 +290,7 @@ class Multiformer(nn.Module):
         self._check_predicted(targets)
         states = self.encode(tokens, info, present=present)
         return {
-            name: self.network(name).predict(states[name], target)
+            name: self.network(name).predict(states[name], target, members)
             for name, target in targets.items()
         }
 

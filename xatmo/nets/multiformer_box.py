@@ -16,8 +16,15 @@ from torch import Tensor
 
 from xatmo.nets.multiformer import Multiformer
 from xatmo.nets.multiformer_fields import INFO, FieldSpec, check_levels
+from xatmo.nets.multiformer_finer import (
+    check_as_read,
+    check_refines,
+    finer_field,
+    late_tokens,
+)
 from xatmo.nets.multiformer_guess import between_times, from_both
 from xatmo.nets.multiformer_maps import attention_maps
+from xatmo.nets.multiformer_places import PERIODIC, place_info
 from xatmo.nets.multiformer_tail import MemberLinear
 from xatmo.nets.multiformer_tokens import detokenize, tokenize
 
@@ -28,13 +35,8 @@ __all__ = [
     "Read",
 ]
 
-PERIODIC = 11
-"""Numbers that say when, where and how well known a token is, of our own networks."""
-
 Present: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
 """Fields that are there, and their levels, counted from 0."""
-
-_DAYS = 365.25
 
 
 class Read:
@@ -76,7 +78,8 @@ class BoxMultiformer(Multiformer):
     fractional_day : bool
         Add the time of the day to the day of the year, as published networks of 2023.
     **options
-        Of :class:`xatmo.nets.multiformer.Multiformer`.
+        Of :class:`xatmo.nets.multiformer.Multiformer`. With ``finer`` above 1 boxes are
+        refined, and nothing else is predicted: see :meth:`refine`.
 
     Raises
     ------
@@ -99,7 +102,7 @@ class BoxMultiformer(Multiformer):
         self.level_numbers = {n: tuple(map(float, v)) for n, v in level_numbers.items()}
         self.box = check_levels(self.fields, self.level_numbers)
         self.guess, self.info, self.fractional_day = guess, info, fractional_day
-        if guess != "zero":
+        if guess != "zero" or self.finer > 1:
             self._begin_with_guess()
 
     @torch.no_grad()
@@ -144,6 +147,7 @@ class BoxMultiformer(Multiformer):
         Tensor, shape (B, members, C, frames, Y, X)
             Whole tokens in which something was not known, NaN elsewhere.
         """
+        check_as_read(self.finer)
         frames = x.shape[2] if frames is None else frames
         read = self.read(x, when, latitude, longitude, resolution, present)
         targets = {
@@ -157,6 +161,61 @@ class BoxMultiformer(Multiformer):
         members = self.answer(read, wanted, present)
         out = [
             self._placed(spec, targets.get(name), members.get(name), part, frames)
+            for name, spec, part in self._parts(x, present)
+        ]
+        return torch.cat(out, 2)
+
+    def refine(
+        self,
+        x: Tensor,
+        when: Tensor,
+        latitude: Tensor,
+        longitude: Tensor,
+        resolution: float | Tensor,
+        frames: int | None = None,
+        present: Present | None = None,
+        conserve: bool = True,
+        members: Tensor | None = None,
+    ) -> Tensor:
+        """Give fields on a finer grid; other arguments as for :meth:`predict`.
+
+        Parameters
+        ----------
+        frames : int, optional
+            How many of the last times are wanted; all if not given. Released networks
+            learnt the last one alone.
+        conserve : bool
+            Let the means of fine cells be the coarse values, where these are known.
+        members : Tensor of int, shape (E,), optional
+            Which members are wanted; all if not given.
+
+        Returns
+        -------
+        Tensor, shape (B, E, C, frames, finer Y, finer X)
+            NaN in fields that are only read. A coarse value that is missing is first
+            filled as for :meth:`predict`.
+
+        Raises
+        ------
+        xatmo.errors.OptionError
+            If tails give the grid that is read: ``finer=1``.
+        """
+        check_refines(self.finer)
+        frames = x.shape[2] if frames is None else frames
+        read = self.read(x, when, latitude, longitude, resolution, present)
+        targets = {
+            name: late_tokens(part, spec, frames)
+            for name, spec, part in self._parts(x, present)
+            if name in self.predicted
+        }
+        told = (read.tokens, read.info, targets, _there(present))
+        found = self.forward(*told, members)
+        guess = read.tokens if read.guess is None else read.guess
+        shape = (self.members if members is None else len(members), frames, self.finer)
+        out = [
+            finer_field(
+                found.get(name), guess[name], part, spec, shape, conserve=conserve
+            )
             for name, spec, part in self._parts(x, present)
         ]
         return torch.cat(out, 2)
@@ -192,7 +251,14 @@ class BoxMultiformer(Multiformer):
             levels = dict(present)[name] if present else range(spec.levels)
             numbers = [self.level_numbers[name][level] for level in levels]
             where = (when, latitude, longitude, spacing)
-            read.info[name] = self._info(spec, numbers, share, *where)
+            read.info[name] = place_info(
+                spec,
+                numbers,
+                share,
+                *where,
+                published=self.info == "published",
+                fractional_day=self.fractional_day,
+            )
         return read
 
     def _guessed(self, x: Tensor, seen: Tensor) -> Tensor:
@@ -273,6 +339,7 @@ class BoxMultiformer(Multiformer):
         ``targets`` (B, V, T, Y, X) say which, as for
         :meth:`xatmo.nets.multiformer.Multiformer.forward`.
         """
+        check_as_read(self.finer)
         if not targets:
             return {}
         members = self.forward(read.tokens, read.info, targets, _there(present))
@@ -316,41 +383,6 @@ class BoxMultiformer(Multiformer):
         out[target] = members
         return detokenize(out.movedim(5, 1))[:, :, :, -frames:]
 
-    def _info(
-        self,
-        spec: FieldSpec,
-        levels: Sequence[float],
-        share: Tensor,
-        when: Tensor,
-        latitude: Tensor,
-        longitude: Tensor,
-        resolution: Tensor,
-    ) -> Tensor:
-        """Say when and where tokens are: (B, N, I)."""
-        t, rows, columns = spec.token_size
-        year, day, hour = when[:, t - 1 :: t].unbind(-1)  # (B, T)
-        y, x = latitude[:, rows // 2 :: rows], longitude[:, columns // 2 :: columns]
-        level = torch.tensor(levels, dtype=share.dtype, device=share.device)
-        if self.info == "published":
-            day = day + hour / 24 if self.fractional_day else day
-            times, ys, xs = [year, day, hour], [90 - y], [x]
-            order = [0, 1, 2, 3, 4, 5, 3, 6]  # the level twice
-        else:
-            times = [*_circle(hour / 24), *_circle((day + hour / 24) / _DAYS)]
-            ys, xs = [*_circle(y / 360)], [*_circle(x / 360)]
-            resolution = resolution.log2()
-            order = [*range(11)]
-        numbers = [
-            *(n[:, None, :, None, None] for n in times),
-            level[:, None, None, None],
-            *(n[:, None, None, :, None] for n in ys),
-            *(n[:, None, None, None, :] for n in xs),
-            resolution[:, None, None, None, None],
-            share,
-        ]
-        wide = [numbers[i].expand(share.shape) for i in order]
-        return torch.stack(wide, -1).flatten(1, 4)
-
 
 def _tokens_of(part: Tensor, spec: FieldSpec) -> Tensor:
     return tokenize(part, spec.token_size)
@@ -366,8 +398,3 @@ def _late(target: Tensor, frames: int, spec: FieldSpec) -> Tensor:
 
 def _there(present: Present | None) -> dict[str, Sequence[int]] | None:
     return None if present is None else dict(present)
-
-
-def _circle(turns: Tensor) -> tuple[Tensor, Tensor]:
-    angle = 2 * math.pi * turns
-    return angle.sin(), angle.cos()

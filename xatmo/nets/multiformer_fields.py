@@ -15,6 +15,7 @@ __all__ = [
     "INFO",
     "FieldSpec",
     "check_fields",
+    "check_finer",
     "check_inputs",
     "check_layers",
     "check_levels",
@@ -151,6 +152,14 @@ def check_layers(encoder: int, decoder: int, heads: int, members: int) -> None:
         msg = "Half of a decoder's heads attend to the encoder."
         hint = "decoder_heads=16"
         raise OptionError(msg, found=f"{heads}", needed="two at least", hint=hint)
+
+
+def check_finer(finer: int) -> None:
+    """Refuse a grid that is no whole number of times finer."""
+    if finer < 1:
+        msg = f"A grid cannot be {finer} times finer."
+        hint = "finer=4"
+        raise OptionError(msg, found=f"finer={finer}", needed="1 or more", hint=hint)
 
 
 def check_width(spec: FieldSpec, info_width: int, heads: tuple[int, int]) -> None:

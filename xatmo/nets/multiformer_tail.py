@@ -29,13 +29,18 @@ class MemberLinear(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, C_in), the same for all members, or (n, E, C_in) -> (n, E, C_out)."""
+    def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
+        """(n, C_in), the same for all members, or (n, E, C_in) -> (n, E, C_out).
+
+        ``members`` (E,) says which, if not all.
+        """
+        both: list[Tensor] = [self.weight, self.bias]
+        weight, bias = both if members is None else (t[members] for t in both)
         if x.ndim == 2:
-            y = F.linear(x, self.weight.flatten(0, 1), self.bias.flatten())
-            return y.unflatten(-1, self.bias.shape)
-        x, weight = x.transpose(0, 1), self.weight.transpose(1, 2)
-        return torch.baddbmm(self.bias[:, None], x, weight).transpose(0, 1)
+            y = F.linear(x, weight.flatten(0, 1), bias.flatten())
+            return y.unflatten(-1, bias.shape)
+        x, weight = x.transpose(0, 1), weight.transpose(1, 2)
+        return torch.baddbmm(bias[:, None], x, weight).transpose(0, 1)
 
 
 class EnsembleTail(nn.Module):
@@ -60,12 +65,15 @@ class EnsembleTail(nn.Module):
         widths = [width] * depth + [points]
         self.layers = nn.ModuleList(MemberLinear(members, width, w) for w in widths)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, D) -> (n, E, points), in the weights' precision even under autocast."""
+    def forward(self, x: Tensor, members: Tensor | None = None) -> Tensor:
+        """(n, D) -> (n, E, points), in the weights' precision even under autocast.
+
+        ``members`` (E,) says which of them are computed, if not all.
+        """
         with torch.autocast(x.device.type, enabled=False):
             x = layer_norm(x.to(next(self.parameters()).dtype))
             for number, layer in enumerate(self.layers):
-                x = layer(F.gelu(x) if number else x)
+                x = layer(F.gelu(x) if number else x, members)
             return x
 
 

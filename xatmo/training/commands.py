@@ -196,7 +196,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     card = get_card(arguments.model)
     if not arguments.data:
         raise _no_data(arguments.model)
-    if card.box is not None:
+    if card.box is not None and "downscale" not in card.capabilities:
         return _evaluate_fields(arguments, "multiformer")
     if card.leads is not None:
         return _evaluate_fields(arguments, "climax")

@@ -55,8 +55,11 @@ _COLUMNS = {
     "multiformer": {
         "train_loss": "train_loss",
         "val_rmse": "val_rmse",
+        "val_rmse_member": "val_rmse_member",
         "val_crps": "val_crps",
         "val_spread_error": "val_spread_error",
+        "val_power": "val_power",
+        "val_power_mean": "val_power_mean",
         "val_tokens": "val_tokens",
         "val_forecast": "val_forecast",
         "val_between": "val_between",

@@ -95,8 +95,10 @@ The whole schema, with the optional keys marked; any other key is an error::
     block3 = 1.23
 
     [downscale]                     # optional without "downscale"
-    factor = 4                      # fine grid points per grid point, either way
-    statics = ["land_area_fraction"]  # optional: static fields read on the fine grid
+    factor = 4                      # fine grid points per grid point, either way; with
+                                    # [box] it is finer in [network]
+    statics = ["land_area_fraction"]  # optional, without [box]: static fields read on
+                                    # the fine grid
 
     [infill]                        # optional
     radius = 64                     # grid points beyond which no observation counts

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from xatmo.zoo.card import Box, BoxField, FieldLevel, Leads
+from xatmo.zoo.card import Box, BoxField, Card, FieldLevel, Leads
 from xatmo.zoo.tables import FLAG, NUMBER, TEXT, Table, listed, number, pattern, whole
 
-__all__ = ["MONTHS", "box_of", "fields_of", "leads_of"]
+__all__ = ["MONTHS", "box_of", "check_finer", "fields_of", "leads_of"]
 
 MONTHS = 12
 
@@ -77,6 +77,24 @@ def leads_of(root: Table, fields: tuple[BoxField, ...]) -> Leads | None:
         if leads.shortest > leads.longest:
             table.refuse("longest", "at least the shortest")
         return leads
+
+
+def check_finer(root: Table, card: Card) -> None:
+    """Refuse tails of networks of boxes that give another grid than verbs expect.
+
+    Raises
+    ------
+    xatmo.errors.CardError
+    """
+    finer = card.network.get("finer", 1)
+    if finer != 1 and card.capabilities != ("downscale",):
+        root.refuse("capabilities", "'downscale' alone, since [network] has finer")
+    if card.downscale is None or "downscale" not in card.capabilities:
+        return
+    if finer != card.downscale.factor:
+        root.refuse("downscale", f"the factor of [network], finer = {finer}")
+    if card.downscale.statics:
+        root.refuse("downscale", "no statics, which networks of boxes do not read")
 
 
 def _levels(field: Table, *, leads: bool) -> tuple[FieldLevel, ...]:

@@ -25,7 +25,7 @@ from xatmo.zoo.card import (
     Time,
     Weights,
 )
-from xatmo.zoo.cardfields import box_of, fields_of, leads_of
+from xatmo.zoo.cardfields import box_of, check_finer, fields_of, leads_of
 from xatmo.zoo.files import draft
 from xatmo.zoo.tables import (
     FLAG,
@@ -181,8 +181,10 @@ def parse_card(
     root.close()
     if folder is not None and card.name != folder.name:
         root.refuse("name", f"the name of the folder, {folder.name!r}")
-    if "downscale" in card.capabilities and card.grid.halo == "global":
+    if "downscale" in card.capabilities and card.grid.halo == "global" and not card.box:
         root.refuse("downscale", "a network with a finite halo in [grid]")
+    if card.box is not None:
+        check_finer(root, card)
     if not (card.inputs or card.fields) and card.grid.halo == "global":
         root.refuse("grid", "a finite halo, for a network that fills gaps anywhere")
     return card

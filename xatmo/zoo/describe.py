@@ -91,7 +91,9 @@ def _field(field: BoxField) -> str:
 
 
 def _box(card: Card, box: Box) -> str:
-    text = f"times every {box.step}, forecasts {box.ahead} of them at once"
+    text = f"times every {box.step}"
+    if "forecast" in card.capabilities:
+        text += f", forecasts {box.ahead} of them at once"
     sizes = [(f["tokens"], f["token_size"]) for f in card.network.get("fields", ())]
     if not sizes:
         return text

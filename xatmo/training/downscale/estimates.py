@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from xatmo.blocks import with_means
@@ -37,6 +38,7 @@ LABELS = {
     CONTROL: "control: another day's residual",
 }
 _WINDOW, _PENALTY = 5, 1e-6
+_SECOND = 1 / 86400  # in days
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,12 @@ class Network:
         """Fine fields (realization, T, C, H, W)."""
         from xatmo.downscaling import downscale
 
+        before = self._before(times)
+        if before.size:
+            earlier = self.truth.coarse(self.truth.fine(before))
+            coarse = np.concatenate([earlier, coarse])
         found = downscale(
-            self.truth.coarse_dataset(coarse, times),
+            self.truth.coarse_dataset(coarse, np.concatenate([before, times])),
             model=self.model,
             factor=self.truth.factor,
             realizations=self.realizations,
@@ -166,7 +172,19 @@ class Network:
             level=self.truth.store.level,
         )
         parts = [_ordered(found[name]) for name in self.truth.quantities]
-        return np.stack(parts, axis=2)
+        return np.stack(parts, axis=2)[:, before.size :]
+
+    def _before(self, times: np.ndarray) -> np.ndarray:
+        """Positions of the times before a block that the model looks back to."""
+        card, days = self.model.card, self.truth.days
+        if card.box is None:
+            return times[:0]
+        field = card.network["fields"][0]
+        steps = field["tokens"][0] * field["token_size"][0] - 1
+        back = steps * (pd.Timedelta(card.box.step) / pd.Timedelta("1D"))
+        first = int(times[0])
+        start = int(np.searchsorted(days, days[first] - back - _SECOND))
+        return np.arange(start, first)
 
 
 def _ordered(da: xr.DataArray) -> np.ndarray:

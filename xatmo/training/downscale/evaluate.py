@@ -64,7 +64,7 @@ def evaluate(
         A file or store that xarray opens and xatmo reads, at one level: the truth. What
         is downscaled are its block means.
     realizations : int
-        Of networks that read noise.
+        Of networks that read noise; of Multiformers so many members, if there are.
     factor : int, optional
         The first model's if not given.
     folder : path
@@ -92,11 +92,13 @@ def evaluate(
     cards = [m.card for m in found]
     by = factor or _factor_of(cards[0])
     _check_alike(cards, by)
-    quantities = [i.quantity for i in cards[0].inputs]
+    able = [quantity for quantity, _ in _read_by(cards[0])]
+    quantities = [q for q in able if q in (data.quantities or able)]
     truth = Truth(prepare_source(data, quantities, Path(folder)), by)
     _check_spacing(cards[0], truth)
     networks = [
-        Network(truth, m, realizations if m.card.noise else 1, seed) for m in found
+        Network(truth, m, min(realizations, _most(m.card, realizations)), seed)
+        for m in found
     ]
     with tqdm(total=2 * len(truth), unit="time", disable=not progress) as bar:
         scored = _Scored(truth, networks, realizations, seed, bar)
@@ -111,6 +113,18 @@ def _factor_of(card: Card) -> int:
     """How many times finer a model makes a grid."""
     assert card.downscale is not None  # noqa: S101 - cards that downscale say it
     return card.downscale.factor
+
+
+def _read_by(card: Card) -> list[tuple[str, str]]:
+    """Quantities that a model reads, and their units."""
+    return [(x.quantity, x.units) for x in card.inputs or card.fields]
+
+
+def _most(card: Card, realizations: int) -> int:
+    """How many realizations a model gives: as many as asked for, if it draws them."""
+    if card.box is not None:
+        return int(card.network.get("members", 16))
+    return realizations if card.noise else 1
 
 
 class _Scored:
@@ -243,7 +257,8 @@ def _facts(
     cards: Sequence[Card], data: Source, truth: Truth, realizations: int, seed: int
 ) -> dict[str, Any]:
     first, store = cards[0], truth.store
-    trained = any(lv.level == store.level and lv.trained for lv in first.levels)
+    known = {lv.level for lv in first.levels if lv.trained}
+    known |= {lv.level for f in first.fields for lv in f.levels if lv.trained}
     winds = set(truth.quantities) == {"eastward_wind", "northward_wind"}
     return {
         "model": f"{first.name} {first.version}",
@@ -251,7 +266,7 @@ def _facts(
         "against": [f"{c.name} {c.version}" for c in cards[1:]],
         "data": [said(data)],
         "level": store.level,
-        "level_trained": trained,
+        "level_trained": store.level in known,
         "factor": truth.factor,
         "spacing": [float(s) for s in store.spacing],
         "points": [truth.latitude.size, truth.longitude.size],
@@ -259,9 +274,9 @@ def _facts(
         "times": len(truth),
         "days": int(np.unique(truth.days // 1).size),
         "quantities": list(truth.quantities),
-        "units": first.inputs[0].units,
+        "units": _read_by(first)[0][1],
         "magnitude": "wind speed" if winds else "length of the vector of all inputs",
-        "realizations": realizations if any(card.noise for card in cards) else 1,
+        "realizations": max(min(realizations, _most(c, realizations)) for c in cards),
         "seed": seed,
     }
 
@@ -270,10 +285,9 @@ def _check_alike(cards: Sequence[Card], factor: int) -> None:
     """Refuse models of which not all read, or make, the same."""
     first = cards[0]
     for card in cards:
-        if card.inputs == first.inputs and _factor_of(card) == factor:
+        if _read_by(card) == _read_by(first) and _factor_of(card) == factor:
             continue
-        inputs = ", ".join(i.quantity for i in card.inputs)
-        wanted = ", ".join(i.quantity for i in first.inputs)
+        inputs, wanted = (", ".join(q for q, _ in _read_by(c)) for c in (card, first))
         msg = f"{card.name} cannot be scored here."
         raise OptionError(
             msg,
@@ -293,7 +307,7 @@ def _check_spacing(card: Card, truth: Truth) -> None:
     others = [
         other.name
         for other in list_models("downscale")
-        if other.inputs == card.inputs and _reads(other, truth)
+        if _read_by(other) == _read_by(card) and _reads(other, truth)
     ]
     hint = f"xatmo evaluate {others[0]}" if others else "xatmo models list"
     if blocks:

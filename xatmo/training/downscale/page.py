@@ -23,12 +23,17 @@ def model_page(
     figures: Mapping[str, Sequence[str]] | None = None,
     curve: Sequence[dict[str, Any]] = (),
     comparisons: Sequence[dict[str, Any]] = (),
+    about: Sequence[str] = (),
+    unit: str = "crops",
 ) -> str:
-    """Return the text of ``models/<name>/README.md``; arguments as for AtmoDist's."""
-    head = [_use(card), facts(card), _reading(scores)]
+    """Return the text of ``models/<name>/README.md``; arguments as for AtmoDist's.
+
+    ``about`` are paragraphs about the model, ``unit`` what it was trained on.
+    """
+    head = [_use(card), facts(card), *about, _reading(scores)]
     head += ["## Scores", _how_measured(recipe)]
     told = {key: score_page(value) for key, value in scores.items()}
-    learnt = _learning(curve) if curve else ""
+    learnt = _learning(curve, unit) if curve else ""
     return assembled(card, head, told, learnt, figures, comparisons)
 
 
@@ -102,7 +107,8 @@ def _rounded(value: float) -> float:
 
 
 def _use(card: Card) -> str:
-    several = ", realizations=8" if card.noise else ""
+    count = card.network.get("members", 16) if card.box else 8
+    several = f", realizations={count}" if card.noise or card.box else ""
     return (
         "```python\nimport xarray as xr, xatmo\n\n"
         'ds = xr.open_dataset("winds.nc", chunks={"time": 16})\n'
@@ -137,9 +143,9 @@ def _how_measured(recipe: str) -> str:
     )
 
 
-def _learning(curve: Sequence[dict[str, Any]]) -> str:
+def _learning(curve: Sequence[dict[str, Any]], unit: str) -> str:
     held = [row for row in curve if row.get("val_rmse") is not None]
-    said = learning_opening(curve, "crops")
+    said = learning_opening(curve, unit)
     if not held:
         return f"{said}."
     best = min(held, key=lambda row: row["val_crps"])

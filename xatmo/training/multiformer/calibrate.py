@@ -9,6 +9,7 @@ from torch import Tensor
 
 from xatmo.nets.multiformer_tail import EnsembleTail, MemberLinear
 from xatmo.training.data import NumberedBatches
+from xatmo.training.multiformer.finer_module import FinerBoxes
 from xatmo.training.multiformer.module import MaskedBoxes
 from xatmo.training.multiformer.recipe import MultiformerRecipe
 from xatmo.training.multiformer.sampling import BoxSampler
@@ -43,13 +44,14 @@ def spread_factors(
     network: Any, recipe: MultiformerRecipe, sampler: BoxSampler, boxes: int
 ) -> dict[str, float]:
     """Error over spread of each field: the mean by logarithm of those of batches."""
-    module = MaskedBoxes(network.eval(), recipe, sampler.numbers)
+    kind = FinerBoxes if recipe.factor > 1 else MaskedBoxes
+    module = kind(network.eval(), recipe, sampler.numbers)
     ratios: dict[str, list[Tensor]] = {}
     batches = NumberedBatches(sampler, range(-(-boxes // _BATCH)), _BATCH)
     for number in range(len(batches)):
-        for name, points in module.answers(batches[number]).items():
-            spread, mean = torch.std_mean(points.members, 1)
-            error = (mean - points.truth).square().mean().sqrt()
+        for name, (members, truth) in module.scored(batches[number]).items():
+            spread, mean = torch.std_mean(members, 1)
+            error = (mean - truth).square().mean().sqrt()
             ratio = error / spread.square().mean().sqrt()
             ratios.setdefault(name, []).append(ratio)
     return {

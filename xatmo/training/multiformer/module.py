@@ -135,6 +135,10 @@ class MaskedBoxes(NumberedSteps):
             for n, members in found.items()
         }
 
+    def scored(self, batch: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return members (P, E) of each field at what was hidden, and the truth."""
+        return {name: (p.members, p.truth) for name, p in self.answers(batch).items()}
+
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
         """Collect errors of the ensemble and of the first guess, by kind of masking."""
         sums = torch.zeros(len(KINDS), 5, device=batch["x"].device)

@@ -10,7 +10,7 @@ from xatmo.training.modelpage import assembled, facts, learning_opening, markdow
 from xatmo.training.multiformer.masked import KINDS, PLAIN
 from xatmo.zoo import Card
 
-__all__ = ["model_page", "score_page", "short_scores", "verdicts"]
+__all__ = ["fields_table", "model_page", "score_page", "short_scores", "verdicts"]
 
 _HONEST = (0.8, 1.25)
 _HOLES = ("hole", "hole_day")
@@ -121,17 +121,21 @@ def _use(card: Card) -> str:
     )
 
 
-def _fields(card: Card) -> str:
+def fields_table(card: Card) -> str:
+    """Return what the fields of a network are, as a table."""
     rows = [
         [f"`{f.name}`", f"`{f.quantity}` ({f.units})", ", ".join(_levels(f.levels))]
         for f in card.fields
     ]
+    return markdown_table(["field", "quantity", "levels"], rows)
+
+
+def _fields(card: Card) -> str:
     ahead = card.box.ahead if card.box else 0
     step = card.box.step if card.box else ""
     return (
         f"Fields; any of them, at any of their levels, may be missing. Step {step}, "
-        f"{ahead} of them are forecast at once.\n\n"
-        + markdown_table(["field", "quantity", "levels"], rows)
+        f"{ahead} of them are forecast at once.\n\n" + fields_table(card)
     )
 
 

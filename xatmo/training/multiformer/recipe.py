@@ -11,6 +11,7 @@ from xatmo.errors import OptionError
 from xatmo.training.recipe import (
     Source,
     build,
+    check_built,
     check_choice,
     check_quantities,
     read_as,
@@ -67,6 +68,8 @@ class Boxes:
     """Share of batches with some of the levels only."""
     short: float = 0.15
     """Share of boxes whose first times are missing."""
+    alone: float = 0.5
+    """Share of boxes of which the last time alone is there: of finer tails only."""
     channels: int = 6
     """Fields times levels of a batch at most."""
     cache_mb: int = 4096
@@ -125,7 +128,22 @@ class Objective:
     statistical: float = 0.5
     """Weight of the loss of what members say together, as published."""
     crps: float = 0.0
-    """Weight of the continuous ranked probability score of the ensemble."""
+    """Weight of the continuous ranked probability score of the ensemble. Finer tails
+    have no other; these are of them only:"""
+    differences: float = 0.0
+    """Weight of the CRPS of finite differences, as in the task ``"downscale"``."""
+    spectrum: float = 0.0
+    """Weight of the CRPS of Fourier coefficients, each ring of wavenumbers alike."""
+    offsets: float = 0.0
+    """Weight of what members differ by everywhere alike, at each place in a token."""
+    members: int = 4
+    """How many, drawn anew, are scored in a step."""
+
+    def __post_init__(self) -> None:
+        if self.members < 2:
+            msg = "The CRPS of an ensemble needs several members."
+            found, needed = f"members = {self.members}", "two at least"
+            raise OptionError(msg, found=found, needed=needed, hint="members = 4")
 
 
 @dataclass(frozen=True)
@@ -174,6 +192,9 @@ class MultiformerRecipe:
     is scaled to the errors there."""
     evaluation: tuple[Source, ...] = ()
     """What the released model is scored on, one table of scores each."""
+    factor: int = 1
+    """Above 1 the sources are fine fields: networks read their block means, and learn
+    to say what they were, on the grid so many times finer."""
     task: str = "multiformer"
     architecture: str = "multiformer"
     sampling: Boxes = Boxes()
@@ -182,7 +203,9 @@ class MultiformerRecipe:
     optimizer: Optimizer = Optimizer()
     objective: Objective = Objective()
     init_from: str | None = None
-    """Begin with the weights of a run below the same ``--out``, or a released model."""
+    """Begin with the weights of a run below the same ``--out``, or a released model.
+    With a ``factor`` these may have more fields and other tails, and the constants of
+    the normalisation are taken over as well."""
     init_fields: tuple[str, ...] = ()
     """Runs or models whose fields are coupled here: couplings begin at zero."""
     release_fields: tuple[str, ...] = ()
@@ -194,6 +217,8 @@ class MultiformerRecipe:
 
     def __post_init__(self) -> None:
         self._check_fields()
+        check_built({"finer": (self.network.get("finer", 1), self.factor)})
+        self._check_members()
         for source in (*self.train, *self.validation, *self.calibration):
             check_quantities(source)
 
@@ -202,6 +227,18 @@ class MultiformerRecipe:
         """Numbers of heads that couplings depend on, where the recipe says them."""
         keys = {"encoder_heads", "coupling_heads"} & set(self.network)
         return {key: int(self.network[key]) for key in keys}
+
+    def _check_members(self) -> None:
+        have, drawn = int(self.network.get("members", 16)), self.objective.members
+        if self.factor > 1 and (drawn > have or self.init_fields):
+            msg = "Finer tails cannot be trained like that."
+            raise OptionError(
+                msg,
+                found=f"members = {drawn} in [objective], {have} in [network], "
+                f"init_fields = {list(self.init_fields)}",
+                needed="no more members than the network has, and no init_fields",
+                hint=f"members = {min(4, have)} in [objective], and init_from",
+            )
 
     def _check_fields(self) -> None:
         built = {f["name"]: f["levels"] for f in self.network.get("fields", ())}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,14 @@ from xatmo.training.constants import (
 from xatmo.training.multiformer.calibrate import calibrate
 from xatmo.training.multiformer.evaluate import evaluate
 from xatmo.training.multiformer.figures import save_figures, save_learning
+from xatmo.training.multiformer.finer_release import finer_task
 from xatmo.training.multiformer.page import model_page, short_scores
 from xatmo.training.multiformer.recipe import (
     MultiformerRecipe,
     read_recipe,
     released_part,
 )
-from xatmo.training.multiformer.run import fitted, sampler_of
+from xatmo.training.multiformer.run import constants_of, sampler_of
 from xatmo.training.release import drafts, head_of, last_checkpoint, saved
 from xatmo.training.releasing import Task
 from xatmo.training.rescore import Telling, keyed
@@ -77,7 +77,7 @@ def draft_model(recipe_path: str | Path, out: str | Path = "runs") -> Model:
     run = Path(out) / recipe.name
     checkpoint = last_checkpoint(recipe_path, run)
     stores = prepared(recipe, recipe.train, run)
-    constants = fitted(recipe, stores)
+    constants = constants_of(recipe, stores, run)
     told = table_of(constants)
     check_unchanged(recipe, told, run, "make a model of the recipe that was trained")
     state = network_state(checkpoint)
@@ -112,6 +112,7 @@ def _card(
     recipe: MultiformerRecipe, network: Any, constants: Constants
 ) -> dict[str, Any]:
     tables = {k: v for k, v in recipe.card.items() if isinstance(v, dict)}
+    finer = {"downscale": {"factor": recipe.factor}} if recipe.factor > 1 else {}
     # Tokens may differ from field to field: the coarsest cells are those of all.
     strides = [max(spec.token_size[1:]) for spec in network.fields.values()]
     grid = {"stride": max(strides), "halo": max(network.box[1:])}
@@ -124,6 +125,7 @@ def _card(
             "ahead": recipe.masking.ahead,
         },
         "layers": _layers(network, max(strides)),
+        **finer,
         **tables,
         "grid": {**tables.get("grid", {}), **grid},
     }
@@ -169,4 +171,18 @@ TASK = Task(
     scores_of,
     Telling(model_page, save_figures, save_learning, short_scores),
 )
-release, rescore = (partial(f, TASK) for f in (releasing.release, releasing.rescore))
+
+
+def release(recipe_path: str | Path, **options: Any) -> Path:
+    """Release a run: see :func:`xatmo.training.releasing.release`."""
+    return releasing.release(_task(recipe_path), recipe_path, **options)
+
+
+def rescore(folder: str | Path, recipe_path: str | Path, **options: Any) -> Path:
+    """Measure a released model: see :func:`xatmo.training.releasing.rescore`."""
+    return releasing.rescore(_task(recipe_path), folder, recipe_path, **options)
+
+
+def _task(recipe_path: str | Path) -> Task:
+    """How the model of a recipe is scored and told of: by what it does."""
+    return finer_task(draft_model) if read_recipe(recipe_path).factor > 1 else TASK

@@ -17,6 +17,9 @@ from xatmo.training.checks import hold_out
 from xatmo.training.constants import Constants, fit_constants, table_of
 from xatmo.training.data import NumberedData
 from xatmo.training.multiformer.coupling import load_fields
+from xatmo.training.multiformer.finer import finer_constants, load_coarse
+from xatmo.training.multiformer.finer_module import FinerBoxes
+from xatmo.training.multiformer.finer_sampling import FinerSampler
 from xatmo.training.multiformer.module import MaskedBoxes
 from xatmo.training.multiformer.recipe import MultiformerRecipe, read_recipe
 from xatmo.training.multiformer.sampling import BoxSampler
@@ -25,7 +28,7 @@ from xatmo.training.run import Job, load_initial
 from xatmo.training.sampling import BLOCK_SECONDS, FieldStore
 from xatmo.training.scenes import prepared, scenes_of
 
-__all__ = ["begin", "fitted", "sampler_of"]
+__all__ = ["begin", "constants_of", "fitted", "sampler_of"]
 
 
 def begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
@@ -34,7 +37,7 @@ def begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
     folder = out / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
     stores = prepared(recipe, recipe.train, folder)
-    constants = fitted(recipe, stores)
+    constants = constants_of(recipe, stores, folder)
     train = sampler_of(recipe, recipe.train, stores, constants)
     held_out = None
     if recipe.validation:
@@ -49,7 +52,8 @@ def begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
         held_out=s.validation_boxes,
         workers=s.workers,
     )
-    module = partial(MaskedBoxes, recipe=recipe, numbers=train.numbers)
+    kind = FinerBoxes if recipe.factor > 1 else MaskedBoxes
+    module = partial(kind, recipe=recipe, numbers=train.numbers)
     return Job(
         recipe,
         folder,
@@ -64,7 +68,9 @@ def begin(path: Path, asked: Callable[[Any, Any], Any], out: Path) -> Job:
 
 def _begin_with(network: nn.Module, recipe: MultiformerRecipe, out: Path) -> None:
     """Give a network the weights that the recipe names: of a run, and of fields."""
-    if recipe.init_from:
+    if recipe.factor > 1:
+        load_coarse(network, recipe, out)
+    elif recipe.init_from:
         load_initial(network, recipe.init_from, out)
     load_fields(network, recipe, out)
 
@@ -75,6 +81,15 @@ def on_data(recipe: MultiformerRecipe, source: Source) -> MultiformerRecipe:
     source = replace(source, quantities=recipe.train[0].quantities)
     train, validation = hold_out(source, gap, least=dt.timedelta(days=1))
     return replace(recipe, train=train, validation=validation)
+
+
+def constants_of(
+    recipe: MultiformerRecipe, stores: Sequence[FieldStore], folder: Path
+) -> Constants:
+    """Return the constants of what the network reads; ``folder`` is the run's."""
+    if recipe.factor > 1:
+        return finer_constants(recipe, stores, folder)
+    return fitted(recipe, stores)
 
 
 def fitted(recipe: MultiformerRecipe, stores: Sequence[FieldStore]) -> Constants:
@@ -97,7 +112,10 @@ def sampler_of(
     if plain:
         scenes = [replace(scene, weight=1.0) for scene in scenes]
     specs = [FieldSpec.of(field) for field in recipe.network["fields"]]
-    return BoxSampler(
+    kind: Callable[..., BoxSampler] = BoxSampler
+    if recipe.factor > 1:
+        kind = partial(FinerSampler, factor=recipe.factor)
+    return kind(
         scenes,
         recipe.fields,
         {spec.name: (spec.box, spec.token_size) for spec in specs},

@@ -94,7 +94,7 @@ class BoxSampler:
             for j in range(i * size // n, (i + 1) * size // n)
         ]
         columns = zip(*(vars(box).values() for box in boxes), strict=True)
-        return Batch(*map(np.stack, columns))
+        return type(boxes[0])(*map(np.stack, columns))
 
     def _channels(self, rng: np.random.Generator, scene: Scene) -> list[int]:
         """Choose fields and levels: all, or some of them."""
@@ -127,7 +127,7 @@ class BoxSampler:
         step = self.sampling.step_hours * 3600
         last = int(rng.choice(scene.times))
         times = last - step * np.arange(count)[::-1]
-        row, column = self._place(rng, scene)
+        row, column = self._place(rng, scene, (h, w))
         truth = scene.box(times, row, column, (h, w), which)
         if not self.plain and rng.random() < self.sampling.short:
             truth[:, : int(rng.integers(1, count))] = np.nan
@@ -154,8 +154,10 @@ class BoxSampler:
             kind=np.array(KINDS.index(kind) if kind else -1),
         )
 
-    def _place(self, rng: np.random.Generator, scene: Scene) -> tuple[int, int]:
-        _, h, w = self.box
+    def _place(
+        self, rng: np.random.Generator, scene: Scene, size: tuple[int, int]
+    ) -> tuple[int, int]:
+        h, w = size
         grid = scene.grid
         rows, columns = grid.latitude.size, grid.longitude.size
         starts = np.arange(rows - h + 1)
