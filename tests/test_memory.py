@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 import xatmo
 from benchmarks.memory import SHAPES, Shape, _made
+from xatmo.engine import rehearsal
 from xatmo.errors import FieldNotFoundError, OptionError
 
 ROOT = Path(__file__).parents[1]
@@ -77,3 +79,16 @@ def test_what_cannot_be_estimated():
         xatmo.memory_estimate(ds, "embed", threads=0)
     with pytest.raises(FieldNotFoundError):
         xatmo.memory_estimate(ds[["z"]] if "z" in ds else ds[[]], "embed")
+
+
+def test_a_rehearsal_sees_its_own_passes_alone(winds):
+    """What another thread computes meanwhile is not of the rehearsal."""
+    few = winds.isel(time=[0])
+
+    def beside():
+        other = threading.Thread(target=few.atmo.embed)
+        other.start()
+        other.join()
+
+    assert len(rehearsal.watched(few.atmo.embed).passes) == 1
+    assert rehearsal.watched(beside).passes == []

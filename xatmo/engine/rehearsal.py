@@ -81,7 +81,7 @@ class Task:
 def watched(run: Callable[[], object]) -> Seen:
     """Call something that runs networks, and return what these needed."""
     seen = Seen()
-    with _listening(seen):
+    with worker.watching(_listener(seen)):
         run()
     return seen
 
@@ -158,28 +158,23 @@ def _lazy_of(result: Any) -> list[xr.DataArray]:
 # --- Listening ------------------------------------------------------------------------
 
 
-@contextmanager
-def _listening(seen: Seen) -> Iterator[None]:
-    """Have every forward pass of this process counted."""
-    original = worker.Loaded.forward
+def _listener(seen: Seen) -> Callable[[worker.Loaded, worker.Pass], worker.Pass]:
+    """Have every forward pass counted."""
 
-    def forward(
-        self: worker.Loaded, method: str, x: np.ndarray, kwargs: dict[str, Any]
-    ) -> np.ndarray:
-        with _counting() as count:
-            result = original(self, method, x, kwargs)
-        seen.weights = max(seen.weights, float(_weights(self)))
-        points = len(x) * math.prod(x.shape[-2:])
-        sizes = (x.nbytes, count.most + x.nbytes, result.nbytes)
-        about = (len(x), points, *sizes, int(x.shape[-2]))
-        seen.passes.append(Pass(method, *about, given=tuple(kwargs)))
-        return result
+    def listen(model: worker.Loaded, forward: worker.Pass) -> worker.Pass:
+        def counted(method: str, x: np.ndarray, kwargs: dict[str, Any]) -> np.ndarray:
+            with _counting() as count:
+                result = forward(method, x, kwargs)
+            seen.weights = max(seen.weights, float(_weights(model)))
+            points = len(x) * math.prod(x.shape[-2:])
+            sizes = (x.nbytes, count.most + x.nbytes, result.nbytes)
+            about = (len(x), points, *sizes, int(x.shape[-2]))
+            seen.passes.append(Pass(method, *about, given=tuple(kwargs)))
+            return result
 
-    worker.Loaded.forward = forward  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
-        worker.Loaded.forward = original  # type: ignore[method-assign]
+        return counted
+
+    return listen
 
 
 def _weights(model: worker.Loaded) -> int:

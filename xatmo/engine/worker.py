@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -28,13 +29,26 @@ from xatmo.zoo import ModelKey, load_runtime
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Loaded", "free_memory", "is_out_of_memory", "resolve_device", "running"]
+__all__ = [
+    "Loaded",
+    "free_memory",
+    "is_out_of_memory",
+    "resolve_device",
+    "running",
+    "watching",
+]
 
 _KEEP = 2  # models kept per device: two for a comparison, not a whole zoo
 # Passes that a size is timed by, after one that warms up.
 _TIMED = 3
 # How other libraries than torch say that the device's memory is full.
 _FULL = ("can't allocate memory", "out of memory", "ALLOC_FAILED")
+
+Pass = Callable[[str, np.ndarray, dict[str, Any]], np.ndarray]
+# Whoever wants to see the passes of this thread: is handed the model and how it is
+# called, and calls it.
+_watcher: ContextVar[Callable[[Any, Pass], Pass] | None]
+_watcher = ContextVar("watcher", default=None)
 
 _lock = threading.Lock()
 _loaded: OrderedDict[_Use, Loaded] = OrderedDict()
@@ -97,6 +111,14 @@ class Loaded:
 
         Arrays among the further arguments become tensors as well.
         """
+        watcher = _watcher.get()
+        if watcher is None:
+            return self._run(method, batch, kwargs)
+        return watcher(self, self._run)(method, batch, kwargs)
+
+    def _run(
+        self, method: str, batch: np.ndarray, kwargs: dict[str, Any]
+    ) -> np.ndarray:
         return self._timed(method, batch, kwargs)[0]
 
     def submit(
@@ -296,6 +318,22 @@ def running(asked: Asked) -> Iterator[Loaded]:
     """
     with held(asked.device) as device:
         yield _get((asked.key, device, asked.precision, asked.compile))
+
+
+@contextmanager
+def watching(watcher: Callable[[Loaded, Pass], Pass]) -> Iterator[None]:
+    """Let somebody stand around the forward passes of this thread.
+
+    Parameters
+    ----------
+    watcher : callable
+        From a model and its forward pass to what is called instead.
+    """
+    token = _watcher.set(watcher)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
 
 
 def _get(use: _Use) -> Loaded:
