@@ -55,6 +55,12 @@ def cases(card: object, ds: xr.Dataset) -> Iterator[tuple[str, Verb, xr.Dataset]
     """Go through the verbs of a model, each with data that it reads."""
     name, able = card.name, card.capabilities  # type: ignore[attr-defined]
     region = ds.sel(lat=slice(20, 70), lon=slice(0, 90))
+    if card.leads is not None:  # type: ignore[attr-defined]
+        whole = _of_the_globe(card, ds.isel(time=slice(4)))
+        yield "embed", lambda x: x.atmo.embed(name), whole
+        yield "forecast 24 h", lambda x: x.atmo.forecast("24h", name), whole
+        yield "attention", lambda x: x.atmo.attention(model=name), whole
+        return
     if "embed" in able and "forecast" not in able:
         yield "embed", lambda x: x.atmo.embed(name), _for(card, ds)
     if "distance" in able:
@@ -104,6 +110,20 @@ def _for(card: object, ds: xr.Dataset) -> xr.Dataset:
         return ds
     # The lowest level of the sample stands for winds near the ground.
     return ds.drop_vars("sigma").rename(u="u10", v="v10")
+
+
+def _of_the_globe(card: object, ds: xr.Dataset) -> xr.Dataset:
+    """Put the sample on the one grid that a model of the whole globe reads."""
+    rows, columns = card.grid.patch  # type: ignore[attr-defined]
+    step = 360 / columns
+    latitude = step * (np.arange(rows) + 0.5) - 90
+    around = ds.pad(lon=(0, 1), mode="wrap").assign_coords(
+        lon=np.append(ds.lon, 360.0)  # its first column closes the circle
+    )
+    longitude = step * np.arange(columns)
+    # Its last rows lie a little beyond those of the sample.
+    options = {"fill_value": "extrapolate"}
+    return around.interp(lat=latitude, lon=longitude, kwargs=options)
 
 
 def difference(
