@@ -99,8 +99,7 @@ def _run(boxes: Boxes, job: FinerBoxes) -> xr.DataArray:
     index = boxes.times.near(offsets, boxes.step)
     when = boxes.times.when(offsets, boxes.step)
     data = over_windows(boxes.data.data, index, when, job, job.shape)
-    gone = {*_SPACE, CHANNEL}
-    coords = {n: c for n, c in boxes.data.coords.items() if not gone & set(c.dims)}
+    coords = boxes.labels()
     fine = fine_coordinates(boxes.grid, job.factor)
     coords |= {d: xr.DataArray(getattr(fine, d), dims=d) for d in _SPACE}
     dims = (boxes.time, *boxes.batch, DRAW, CHANNEL, *_SPACE)

@@ -117,8 +117,7 @@ def _run(boxes: Boxes, job: _States, fields: list[str]) -> xr.DataArray:
     index = boxes.times.windows(offsets, boxes.step)
     when = boxes.times.when(offsets, boxes.step)
     data = over_windows(boxes.data.data, index, when, job, job.shape)
-    gone = {*_SPACE, "channel"}
-    coords = {n: c for n, c in boxes.data.coords.items() if not gone & set(c.dims)}
+    coords = boxes.labels()
     centres = zip(_SPACE, _centres(boxes, job.domain), strict=True)
     coords |= {dim: xr.DataArray(x, dims=dim) for dim, x in centres}
     coords["field"] = xr.DataArray(fields, dims="feature")

@@ -21,7 +21,7 @@ from xatmo.zoo import Card, Model, list_models, load_model
 
 __all__ = ["forecast"]
 
-_DIMS = ("channel", "latitude", "longitude")
+_SPACE = ("latitude", "longitude")
 
 
 def forecast(
@@ -173,11 +173,9 @@ def _run(boxes: Boxes, rollout: Rollout, start: np.ndarray) -> xr.DataArray:
         rollout,
         rollout.shape,
     )
-    dims = (boxes.time, *boxes.batch, "member", "channel", LEAD, *_DIMS[1:])
-    known = boxes.data.coords.to_dataset()
-    known = known.isel({boxes.time: start}, missing_dims="ignore")
-    coords = {n: c for n, c in known.coords.items() if not set(c.dims) & set(_DIMS)}
-    coords |= {d: boxes.data[d] for d in ("latitude", "longitude")}
+    dims = (boxes.time, *boxes.batch, "member", "channel", LEAD, *_SPACE)
+    coords = boxes.labels(start)
+    coords |= {d: boxes.data[d] for d in _SPACE}
     return xr.DataArray(data, dims=dims, coords=coords)
 
 

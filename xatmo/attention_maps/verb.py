@@ -238,11 +238,7 @@ def _run(
     source = "field_to" if choice.part == "encoder" else "source"
     labels = ("field_from", "level_from", source, "level_to")
     dims = (boxes.time, *boxes.batch, *labels, OFFSET, *SPACE, "layer", "head")
-    known = data.coords.to_dataset()
-    known = known.isel({boxes.time: start}, missing_dims="ignore")
-    gone = {*SPACE, "channel"}
-    coords = {n: c for n, c in known.coords.items() if not gone & set(c.dims)}
-    result = xr.DataArray(values, dims=dims, coords=coords)
+    result = xr.DataArray(values, dims=dims, coords=boxes.labels(start))
     result = labelled(result, layout, labels, choice, query)
     return in_user_form(placed(result, boxes, domain, cells, query), boxes, query)
 

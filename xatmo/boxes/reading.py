@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from xatmo.boxes.back import to_user
@@ -112,6 +113,21 @@ class Boxes:
             "fields_used": ", ".join(used),
             **({"fields_left_out": ", ".join(absent)} if absent else {}),
         }
+
+    def labels(self, start: np.ndarray | None = None) -> dict[Any, xr.DataArray]:
+        """Return the coordinates that windows have: not those of points and channels.
+
+        Parameters
+        ----------
+        start : ndarray of int, optional
+            Which times; all if not given.
+        """
+        # Of the coordinates alone: nothing is selected of the data.
+        known = self.data.coords.to_dataset()
+        if start is not None:
+            known = known.isel({self.time: start}, missing_dims="ignore")
+        gone = {str(d) for d in self.data.dims[-3:]}
+        return {n: c for n, c in known.coords.items() if not gone & set(c.dims)}
 
     def domain(self) -> Domain:
         """Return what the engine needs to know, by the options of the moment."""

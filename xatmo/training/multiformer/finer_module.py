@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from xatmo.nets.multiformer_finer import smooth_field
 from xatmo.nets.multiformer_loss import crps_loss
@@ -14,7 +12,6 @@ from xatmo.training.downscale.losses import ensemble_loss
 from xatmo.training.downscale.module import fine_power
 from xatmo.training.module import log_epoch
 from xatmo.training.multiformer.module import MaskedBoxes
-from xatmo.training.multiformer.recipe import MultiformerRecipe
 from xatmo.training.multiformer.sampling import present_of
 
 __all__ = ["FinerBoxes"]
@@ -33,15 +30,6 @@ class FinerBoxes(MaskedBoxes):
     numbers : mapping
         (field, slot) -> number of the channel.
     """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        recipe: MultiformerRecipe,
-        numbers: Mapping[tuple[str, int], int],
-    ) -> None:
-        super().__init__(network, recipe, numbers)
-        self.factor = recipe.factor
 
     def refined(
         self, batch: dict[str, Tensor], members: Tensor | None = None
@@ -95,8 +83,8 @@ class FinerBoxes(MaskedBoxes):
 
         From 4 degrees to 1 it is twice that of from 1 to 0.25: both are to count.
         """
-        smooth = smooth_field(coarse, self.factor)
-        smooth = conserve(smooth, coarse, self.factor)
+        smooth = smooth_field(coarse, self.network.finer)
+        smooth = conserve(smooth, coarse, self.network.finer)
         error = (truth - smooth).square().mean((-2, -1), keepdim=True).sqrt()
         return error.clamp(min=_LEAST)
 
@@ -107,7 +95,9 @@ class FinerBoxes(MaskedBoxes):
         """
         deviations, start, parts = members - members.mean(0), 0, []
         for name, levels in present_of(channels.tolist(), self.numbers):
-            size = [self.factor * n for n in self.network.fields[name].token_size[1:]]
+            size = [
+                self.network.finer * n for n in self.network.fields[name].token_size[1:]
+            ]
             part = deviations[:, :, start : start + len(levels)]
             cut = part.unflatten(-1, (-1, size[1])).unflatten(-3, (-1, size[0]))
             parts.append(cut.mean((1, 3, 5)).square().mean())  # (E, V, y, x)
@@ -125,7 +115,7 @@ class FinerBoxes(MaskedBoxes):
             (members[0] - truth).square().mean(),
             spread.square().mean(),
             crps_loss(members.movedim(0, 1), truth),
-            *(fine_power(x, self.factor) for x in some),
+            *(fine_power(x, self.network.finer) for x in some),
         ]
         self._sums.append(torch.stack(sums))
 
