@@ -1,22 +1,19 @@
-"""``ds.atmo``: the verbs on every xarray object, and a repr that explains itself."""
+"""``ds.atmo``: the verbs on every xarray object, and a repr that explains itself.
+
+Each verb is imported when it is first called: all of them together would make
+``import xatmo`` a third slower than ``import xarray``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
-from xatmo.attention_maps import attention
-from xatmo.distances import distance
-from xatmo.downscaling import downscale
-from xatmo.embedding import embed
-from xatmo.forecasting import forecast
-from xatmo.infilling import infill
-from xatmo.interpolation import interpolate_time
-from xatmo.predictability_maps import predictability
-from xatmo.summary import Summary, summarize
-from xatmo.zoo import Model
+if TYPE_CHECKING:
+    from xatmo.summary import Summary
+    from xatmo.zoo import Model
 
 __all__ = ["AtmoAccessor"]
 
@@ -51,6 +48,8 @@ class AtmoAccessor:
         reduce: str | None = None,
     ) -> xr.DataArray:
         """Turn the fields into a map of vectors; see :func:`xatmo.embed`."""
+        from xatmo.embedding import embed
+
         return embed(self._obj, model, layer=layer, level=level, reduce=reduce)
 
     def distance(
@@ -65,6 +64,8 @@ class AtmoAccessor:
         join: str = "exact",
     ) -> xr.DataArray:
         """Measure how far apart two states are; see :func:`xatmo.distance`."""
+        from xatmo.distances import distance
+
         return distance(
             self._obj,
             other,
@@ -87,6 +88,8 @@ class AtmoAccessor:
         level: Any = None,
     ) -> xr.Dataset:
         """Refine the fields to a finer grid; see :func:`xatmo.downscale`."""
+        from xatmo.downscaling import downscale
+
         return downscale(
             self._obj,
             factor,
@@ -107,6 +110,8 @@ class AtmoAccessor:
         seed: int = 0,
     ) -> xr.Dataset:
         """Fill gaps of any shape, with a spread; see :func:`xatmo.infill`."""
+        from xatmo.infilling import infill
+
         return infill(self._obj, method, spread, mask, model, seed=seed)
 
     def forecast(
@@ -120,6 +125,8 @@ class AtmoAccessor:
         steps: int | None = None,
     ) -> xr.Dataset:
         """Forecast the fields; see :func:`xatmo.forecast`."""
+        from xatmo.forecasting import forecast
+
         return forecast(
             self._obj,
             lead,
@@ -139,6 +146,8 @@ class AtmoAccessor:
         level: Any = None,
     ) -> xr.Dataset:
         """Interpolate the fields in time; see :func:`xatmo.interpolate_time`."""
+        from xatmo.interpolation import interpolate_time
+
         return interpolate_time(self._obj, freq, model, spread=spread, level=level)
 
     def predictability(
@@ -151,6 +160,8 @@ class AtmoAccessor:
         level: Any = None,
     ) -> xr.Dataset:
         """Map how well time lags are told apart; see :func:`xatmo.predictability`."""
+        from xatmo.predictability_maps import predictability
+
         return predictability(self._obj, lag, model, by=by, stride=stride, level=level)
 
     def attention(
@@ -165,6 +176,8 @@ class AtmoAccessor:
         level: Any = None,
     ) -> xr.DataArray:
         """Map what a network attends to at a place; see :func:`xatmo.attention`."""
+        from xatmo.attention_maps import attention
+
         return attention(
             self._obj,
             model,
@@ -178,10 +191,12 @@ class AtmoAccessor:
 
     def summary(self) -> Summary:
         """Return what was recognised and which models fit, as data."""
+        from xatmo.summary import summarize
+
         return summarize(self._obj)
 
     def __repr__(self) -> str:
-        return summarize(self._obj).text()
+        return self.summary().text()
 
     def _repr_html_(self) -> str:
-        return summarize(self._obj).html()
+        return self.summary().html()

@@ -6,6 +6,7 @@ same numbers, to the last bit, in whatever company it comes.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterator
 from dataclasses import dataclass, field
@@ -136,9 +137,9 @@ def in_batches(
     step : callable
         Gathers the fields ``start`` to ``stop``, of which there are ``size`` in a full
         batch, yields what the network is to be called with, once or several times, and
-        puts away what it gets for that. On a GPU later steps gather before the results
-        of earlier ones are there; these are put away in order. When the device runs out
-        of memory, steps are begun again with half as many.
+        puts away what it gets for that. Later steps may gather before the results of
+        earlier ones are there; these are put away in order. When the device runs out of
+        memory, steps are begun again with half as many.
     count : int
         Number of fields.
     core : tuple of int
@@ -157,11 +158,12 @@ def in_batches(
     while done < count:
         try:
             cuts = _cuts(done, count, size, every)
+            points = size * math.prod(core)
             begun = (
-                (stop, _Batch(step(start, stop, size), model, alone))
+                (stop, _Batch(step(start, stop, size), model, points, alone))
                 for start, stop in cuts
             )
-            for stop in _ended(begun, model.under_way):
+            for stop in _ended(begun, model.under_way(points)):
                 done = stop
         except Exception as error:
             if not worker.is_out_of_memory(error):
@@ -223,10 +225,12 @@ def _first(ahead: deque[tuple[int, _Batch]]) -> int:
 class _Batch:
     """A step whose first pass has been begun."""
 
-    def __init__(self, step: Step, model: worker.Loaded, alone: bool) -> None:
-        self._step, self._model = step, model
+    def __init__(
+        self, step: Step, model: worker.Loaded, points: int, alone: bool
+    ) -> None:
+        self._step, self._model, self._points = step, model, points
         gather = partial(next, step) if alone else _given(next(step))
-        self._later = model.submit(gather)
+        self._later = model.submit(gather, points)
 
     def finish(self) -> None:
         """Put away what comes, and run what else is wanted, until the step ends."""
@@ -236,7 +240,7 @@ class _Batch:
                 asked = self._step.send(result)
             except StopIteration:
                 return
-            self._later = self._model.submit(_given(asked))
+            self._later = self._model.submit(_given(asked), self._points)
 
     def forget(self) -> None:
         """Leave it, to be begun again perhaps."""

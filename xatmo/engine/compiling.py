@@ -48,6 +48,11 @@ class Compiling:
         self._compiled: dict[Hashable, list[float]] = {}
         self._given_up: set[Hashable] = set()
 
+    @property
+    def on(self) -> bool:
+        """Whether anything may be compiled at all."""
+        return bool(self._mode)
+
     def wanted(self, spot: Hashable) -> bool:
         """Whether the next pass at a spot is to be a compiled one."""
         if not self._mode or spot in self._given_up:

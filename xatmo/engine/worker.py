@@ -22,6 +22,7 @@ from xatmo.engine.allocator import undo_trimming
 from xatmo.engine.batchsize import Known, Spot
 from xatmo.engine.compiling import Compiling
 from xatmo.engine.devices import held, is_gpu, resolve_device
+from xatmo.engine.lanes import Lanes, lanes_for
 from xatmo.engine.pipeline import UNDER_WAY, Lane, lane_of
 from xatmo.engine.precision import arithmetic
 from xatmo.zoo import ModelKey, load_runtime
@@ -99,10 +100,13 @@ class Loaded:
         self._known: dict[tuple[str, tuple[int, ...]], Known] = {}
         self._searching = threading.Lock()
 
-    @property
-    def under_way(self) -> int:
-        """How many batches to have on their way at a time."""
-        return 1 if self._lane is None else UNDER_WAY
+    def under_way(self, points: int) -> int:
+        """How many batches of so many points to have on their way at a time."""
+        if self._lane is not None:
+            return UNDER_WAY
+        lanes = self._lanes(points)
+        # One more than can run: it waits while a result is put away.
+        return 1 if lanes is None else lanes.count + 1
 
     def forward(
         self, method: str, batch: np.ndarray, kwargs: dict[str, Any]
@@ -122,21 +126,31 @@ class Loaded:
         return self._timed(method, batch, kwargs)[0]
 
     def submit(
-        self, gather: Callable[[], tuple[str, np.ndarray, dict[str, Any]]]
+        self,
+        gather: Callable[[], tuple[str, np.ndarray, dict[str, Any]]],
+        points: int,
     ) -> Later:
         """Begin a forward pass of what is gathered; returns what waits for its result.
 
-        On a CPU that is when it runs: nothing can be done meanwhile.
+        A batch that takes a whole CPU runs when somebody waits for it.
         """
 
         def run() -> np.ndarray:
             return self.forward(*gather())
 
-        if self._lane is None:
+        # On a GPU in other threads, since copies and some networks wait for the device.
+        lanes = self._lanes(points) if self._lane is None else self._lane
+        if lanes is None:
             return Later(run)
-        # In other threads, since copies and some networks wait for the device.
-        future = self._lane.threads.submit(run)
+        future = lanes.threads.submit(run)
         return Later(future.result, future)
+
+    def _lanes(self, points: int) -> Lanes | None:
+        """Where small batches run side by side, if nothing speaks against it."""
+        # Who watches does so in this thread; what compiles may not do so in several.
+        if _watcher.get() is not None or self._compiling.on:
+            return None
+        return lanes_for(points)
 
     def _timed(
         self, method: str, batch: np.ndarray, kwargs: dict[str, Any]
