@@ -117,6 +117,7 @@ def frames(
     other: int,
     *,
     at: np.ndarray | None = None,
+    out: np.ndarray | None = None,
 ) -> np.ndarray:
     """Values and masks of a block of times, of its neighbours and of other days.
 
@@ -131,6 +132,8 @@ def frames(
         Of :func:`neighbours`.
     at : ndarray of int, shape (T,), optional
         Positions of the part's times, ascending; 0, 1, ... if not given.
+    out : ndarray of float32, shape (2 n, h, w), optional
+        Where to put them.
 
     Returns
     -------
@@ -148,12 +151,17 @@ def frames(
     )
     index = np.minimum(np.searchsorted(at, wanted), len(at) - 1)
     there = at[index] == wanted
-    out = np.zeros((2, _TIMES, *anomalies.shape[1:]), np.float32)
-    out[0, there] = anomalies[index[there]]
-    mask = np.isfinite(out[0, there])
-    out[1, there] = mask
-    out[0, there] = np.where(mask, out[0, there], 0.0)
-    return out.reshape(-1, *anomalies.shape[1:])
+    if out is None:
+        out = np.empty((2 * _TIMES, *anomalies.shape[1:]), np.float32)
+    # One time after the other: that stays in the processor's cache.
+    for i, (time, exists) in enumerate(zip(index, there, strict=True)):
+        values, mask = out[i], out[_TIMES + i]
+        if not exists:
+            values[:], mask[:] = 0.0, 0.0
+            continue
+        known = np.isfinite(anomalies[time])
+        values[:], mask[:] = np.where(known, anomalies[time], 0.0), known
+    return out
 
 
 def about(quantity: str | None, found: Background) -> np.ndarray:

@@ -253,12 +253,12 @@ def _blocks(
         batch[len(some) :] = 0.0
         known = []
         for x, block in zip(batch, some, strict=False):
-            read = frames(anomalies, int(block) * BLOCK, plan.other, at=at)
+            inner = x[..., wrap : wrap + w]
+            read, inner[-len(still) :] = inner[: -len(still)], still
+            frames(anomalies, int(block) * BLOCK, plan.other, at=at, out=read)
             seen = np.asarray(read[len(read) // 2 :].any(axis=0))
             close = near(seen[None, :, columns], network.radius)
             known.append(close[0, :, wrap : wrap + w])
-            inner = x[..., wrap : wrap + w]
-            inner[: len(read)], inner[len(read) :] = read, still
             x[..., :wrap] = inner[..., columns[:wrap]]
             x[..., wrap + w :] = inner[..., columns[wrap + w :]]
         out = np.empty((size, 2, BLOCK, h, columns.size), np.float32)

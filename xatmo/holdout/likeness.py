@@ -24,8 +24,8 @@ _NAMES = {
 def rms_change(x: np.ndarray, axis: int) -> float:
     """Root mean square difference of neighbours; 0 if no two are known."""
     change = np.diff(x, axis=axis)
-    change = change[np.isfinite(change)].astype(np.float64)
-    return float(np.sqrt(np.mean(change**2))) if change.size else 0.0
+    squares = np.square(change[np.isfinite(change)].astype(np.float64))
+    return float(np.sqrt(np.mean(squares))) if squares.size else 0.0
 
 
 def character(
@@ -77,8 +77,8 @@ def character(
         change = rms_change(anomalies, axis)
         if change > 0:
             found[name] = change
-    known = anomalies[there].astype(np.float64)
-    found["tails"] = float(np.mean(known**4) / np.mean(known**2) ** 2 - 3)
+    squares = np.square(anomalies[there].astype(np.float64))
+    found["tails"] = float(np.mean(np.square(squares)) / np.mean(squares) ** 2 - 3)
     if base.contrast > 0 and base.known.any():
         found["contrast"] = math.log(base.contrast / base.scale)
     return found
