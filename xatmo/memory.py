@@ -98,7 +98,8 @@ def memory_estimate(
     *arguments, **options
         Those of the verb. Without another object a distance is that to the first time.
     threads : int, optional
-        Tasks that one process runs at the same time: ``threads_per_worker``.
+        Tasks that one process runs at the same time: ``threads_per_worker``. Without a
+        cluster one task has all cores, but runs batches of small fields side by side.
 
     Returns
     -------

@@ -1,6 +1,8 @@
 """Small batches side by side: as many as torch has threads, and the same numbers."""
 
-import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -165,19 +167,21 @@ def test_who_watches_sees_every_pass(cores, sample):
     assert set(seen) == {threading.current_thread()}
 
 
-def _embedded_in_a_child(queue):
-    found = lanes.lanes_for(1)
-    queue.put(None if found is None else found.threads.submit(int, "7").result())
-
-
-def test_a_forked_process_has_lanes_of_its_own(cores):
-    lanes.lanes_for(1).threads.submit(int).result()  # its threads exist
-    context = multiprocessing.get_context("fork")
-    queue = context.Queue()
-    child = context.Process(target=_embedded_in_a_child, args=(queue,), daemon=True)
-    child.start()
-    try:
-        assert queue.get(timeout=30) == 7
-    finally:
-        child.join(10)
-        child.kill()
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_has_lanes_of_its_own():
+    """In a process that has nothing else to inherit."""
+    code = """if True:
+        import os, torch
+        from xatmo.engine.lanes import lanes_for
+        torch.set_num_threads(3)
+        first = lanes_for(1)
+        assert first.threads.submit(int, "7").result(20) == 7
+        child = os.fork()
+        if child == 0:
+            own = lanes_for(1)
+            found = own.threads.submit(int, "7").result(20)
+            os._exit(0 if own is not first and found == 7 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    """
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    subprocess.run(command, check=True, timeout=120)
