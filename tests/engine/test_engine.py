@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -176,7 +177,9 @@ def test_out_of_memory_halves_the_batch_and_remembers(loads, field, monkeypatch)
     monkeypatch.setattr(worker.Loaded, "forward", scarce)
     result = _total(field, batch_size=8)
     np.testing.assert_allclose(result[:, 0], field.mean(CORE), atol=1e-6)
-    assert sizes == [8, 4, 2, 2, 2, 2]
+    # Where batches run side by side, several are under way when the first one fails.
+    assert [size for size, _ in groupby(sizes)] == [8, 4, 2]
+    assert sizes.count(2) == 4
     sizes.clear()
     _total(field, batch_size=8)
     assert sizes == [2, 2, 2, 2]
