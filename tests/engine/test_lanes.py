@@ -93,6 +93,23 @@ def test_batches_meet_and_come_back_in_order(cores, model, monkeypatch):
     assert all(name.startswith("xatmo-cpu") for name in names)
 
 
+def test_a_single_batch_has_all_threads(cores, model, monkeypatch):
+    threads = []
+
+    def forward(method, batch, kwargs):
+        threads.append((threading.current_thread(), torch.get_num_threads()))
+        return batch
+
+    monkeypatch.setattr(model, "forward", forward)
+
+    def step(start, stop, size):
+        yield "embed", np.zeros((size, 1)), {}
+
+    call = Call(model._key, "embed", batch_size=8)
+    in_batches(step, 8, (4,), call, model, alone=True)
+    assert threads == [(threading.current_thread(), cores)]
+
+
 def test_running_out_of_memory_in_a_lane_halves_the_batch(cores, model, monkeypatch):
     sizes = []
 

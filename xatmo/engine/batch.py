@@ -7,6 +7,7 @@ same numbers, to the last bit, in whatever company it comes.
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterator
 from dataclasses import dataclass, field
@@ -158,7 +159,9 @@ def in_batches(
     while done < count:
         try:
             cuts = _cuts(done, count, size, every)
-            points = size * math.prod(core)
+            # A batch that has no other beside it is better off with all threads.
+            single = count - done <= size
+            points = sys.maxsize if single else size * math.prod(core)
             begun = (
                 (stop, _Batch(step(start, stop, size), model, points, alone))
                 for start, stop in cuts
