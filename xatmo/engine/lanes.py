@@ -1,8 +1,8 @@
 """Small batches side by side on a CPU, in place of many threads for each of them.
 
 Torch cuts every operation up among its threads and waits for the last one. For a batch
-of small fields that is hardly worth it: with a second thread 128 of them took 0.8 of the
-time of one thread, two at a time side by side 0.6 to 0.7.
+of small fields that is hardly worth it: with a second thread 128 of them took 0.8 of
+the time of one thread, two at a time side by side 0.6 to 0.7.
 """
 
 from __future__ import annotations
